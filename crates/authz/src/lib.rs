@@ -1,0 +1,1 @@
+//! Authorization decisions: RBAC and Node.

@@ -1,0 +1,1 @@
+//! How components reach the API.

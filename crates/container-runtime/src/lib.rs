@@ -1,0 +1,1 @@
+//! CRI client to containerd and other runtimes.

@@ -1,0 +1,1 @@
+//! Runs controllers' plans.

@@ -1,0 +1,1 @@
+//! Controllers as pure functions.

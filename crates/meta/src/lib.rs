@@ -1,0 +1,1 @@
+//! Scalars and reflection that every API type is built on.

@@ -1,0 +1,1 @@
+//! Kernel networking: bridges, veths, nftables, CNI.

@@ -1,0 +1,1 @@
+//! JSON, merge, strategic-merge and server-side apply.

@@ -1,0 +1,1 @@
+//! WebSocket and SPDY channels for exec, attach and port-forward.

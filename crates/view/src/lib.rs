@@ -1,0 +1,1 @@
+//! An immutable, indexed snapshot of objects: what every decider reads.

@@ -1,0 +1,1 @@
+//! Real binaries over the wire.
