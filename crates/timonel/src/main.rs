@@ -1,1 +1,2 @@
+//! The one binary: every component under its upstream name.
 fn main() {}
