@@ -6,14 +6,33 @@ use std::process::Command;
 
 /// Rank of each of our crates: one may depend only on crates of a lower rank, or on an earlier one of its own.
 const RANKS: &[(&str, u8)] = &[
-    ("meta", 0), ("api", 0),
-    ("resources", 1), ("view", 1), ("patch", 1),
-    ("authz", 2), ("controllers", 2), ("scheduler", 2), ("pods", 2), ("services", 2),
-    ("pki", 3), ("store", 3), ("registry", 3), ("client", 3), ("controller-runtime", 3),
-    ("container-runtime", 3), ("net", 3), ("streaming", 3),
-    ("kube-apiserver", 4), ("kube-controller-manager", 4), ("kube-scheduler", 4), ("kubelet", 4),
-    ("kube-proxy", 4), ("cluster-dns", 4),
-    ("timonel", 5), ("e2e", 5), ("xtask", 5),
+    ("meta", 0),
+    ("api", 0),
+    ("resources", 1),
+    ("view", 1),
+    ("patch", 1),
+    ("authz", 2),
+    ("controllers", 2),
+    ("scheduler", 2),
+    ("pods", 2),
+    ("services", 2),
+    ("pki", 3),
+    ("store", 3),
+    ("registry", 3),
+    ("client", 3),
+    ("controller-runtime", 3),
+    ("container-runtime", 3),
+    ("net", 3),
+    ("streaming", 3),
+    ("kube-apiserver", 4),
+    ("kube-controller-manager", 4),
+    ("kube-scheduler", 4),
+    ("kubelet", 4),
+    ("kube-proxy", 4),
+    ("cluster-dns", 4),
+    ("timonel", 5),
+    ("e2e", 5),
+    ("xtask", 5),
 ];
 
 /// Ranks 0 to 2 decide; these crates act, so they may not appear under them.
@@ -23,6 +42,9 @@ pub fn run(root: &Path) -> Result<()> {
     let mut faults = Vec::new();
     dependencies(root, &mut faults)?;
     first_lines(&root.join("crates"), &mut faults)?;
+    for file in crate::codegen::drift(root)? {
+        faults.push(format!("crates/api/src/generated/{file} differs from schema/: run make codegen"));
+    }
     for fault in &faults {
         eprintln!("tidy: {fault}");
     }
@@ -55,7 +77,9 @@ fn dependencies(root: &Path, faults: &mut Vec<String>) -> Result<()> {
             let on = dependency["name"].as_str().unwrap_or_default();
             if let Some((at, theirs)) = rank(on) {
                 if theirs > own || (theirs == own && at >= place) {
-                    faults.push(format!("{name} (rank {own}) depends on {on} (rank {theirs}): only lower ranks"));
+                    faults.push(format!(
+                        "{name} (rank {own}) depends on {on} (rank {theirs}): only lower ranks"
+                    ));
                 }
             } else if own <= 2 && IMPURE.contains(&on) {
                 faults.push(format!("{name} (rank {own}) is pure and may not depend on {on}"));
@@ -77,7 +101,10 @@ fn first_lines(folder: &Path, faults: &mut Vec<String>) -> Result<()> {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path)?;
             if !text.starts_with("//!") {
-                faults.push(format!("{}: the first line must be a //! that says what the file decides", path.display()));
+                faults.push(format!(
+                    "{}: the first line must be a //! that says what the file decides",
+                    path.display()
+                ));
             }
         }
     }

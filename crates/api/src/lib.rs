@@ -1,1 +1,12 @@
-//! Generated API types and their codecs.
+//! The API's types, generated from `schema/`, with what is common to all kinds: objects, codecs, and the facts of resources.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+#[rustfmt::skip]
+mod generated;
+pub mod json_schema;
+mod object;
+
+pub use generated::kinds::{KINDS, RESOURCES};
+pub use generated::*;
+pub use object::{Kind, Object, ResourceFacts, SubresourceFacts, Typed, kind};
