@@ -291,6 +291,62 @@ pub static RESOURCES: &[ResourceFacts] = &[
     ] },
     ResourceFacts { group: "coordination.k8s.io", version: "v1beta1", plural: "leasecandidates", singular: "leasecandidate", kind: "LeaseCandidate", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &[], categories: &[], subresources: &[
     ] },
+    ResourceFacts { group: "", version: "v1", plural: "bindings", singular: "binding", kind: "Binding", namespaced: true, verbs: &["create"], short_names: &[], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "componentstatuses", singular: "componentstatus", kind: "ComponentStatus", namespaced: false, verbs: &["get", "list"], short_names: &["cs"], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "configmaps", singular: "configmap", kind: "ConfigMap", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["cm"], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "endpoints", singular: "endpoints", kind: "Endpoints", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["ep"], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "events", singular: "event", kind: "Event", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["ev"], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "limitranges", singular: "limitrange", kind: "LimitRange", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["limits"], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "namespaces", singular: "namespace", kind: "Namespace", namespaced: false, verbs: &["create", "delete", "get", "list", "patch", "update", "watch"], short_names: &["ns"], categories: &[], subresources: &[
+        SubresourceFacts { name: "finalize", group: "", version: "v1", kind: "Namespace", verbs: &["update"] },
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "Namespace", verbs: &["get", "patch", "update"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "nodes", singular: "node", kind: "Node", namespaced: false, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["no"], categories: &[], subresources: &[
+        SubresourceFacts { name: "proxy", group: "", version: "v1", kind: "NodeProxyOptions", verbs: &["create", "delete", "get", "patch", "update"] },
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "Node", verbs: &["get", "patch", "update"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "persistentvolumeclaims", singular: "persistentvolumeclaim", kind: "PersistentVolumeClaim", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["pvc"], categories: &[], subresources: &[
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "PersistentVolumeClaim", verbs: &["get", "patch", "update"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "persistentvolumes", singular: "persistentvolume", kind: "PersistentVolume", namespaced: false, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["pv"], categories: &[], subresources: &[
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "PersistentVolume", verbs: &["get", "patch", "update"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "pods", singular: "pod", kind: "Pod", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["po"], categories: &["all"], subresources: &[
+        SubresourceFacts { name: "attach", group: "", version: "v1", kind: "PodAttachOptions", verbs: &["create", "get"] },
+        SubresourceFacts { name: "binding", group: "", version: "v1", kind: "Binding", verbs: &["create"] },
+        SubresourceFacts { name: "ephemeralcontainers", group: "", version: "v1", kind: "Pod", verbs: &["get", "patch", "update"] },
+        SubresourceFacts { name: "eviction", group: "policy", version: "v1", kind: "Eviction", verbs: &["create"] },
+        SubresourceFacts { name: "exec", group: "", version: "v1", kind: "PodExecOptions", verbs: &["create", "get"] },
+        SubresourceFacts { name: "log", group: "", version: "v1", kind: "Pod", verbs: &["get"] },
+        SubresourceFacts { name: "portforward", group: "", version: "v1", kind: "PodPortForwardOptions", verbs: &["create", "get"] },
+        SubresourceFacts { name: "proxy", group: "", version: "v1", kind: "PodProxyOptions", verbs: &["create", "delete", "get", "patch", "update"] },
+        SubresourceFacts { name: "resize", group: "", version: "v1", kind: "Pod", verbs: &["get", "patch", "update"] },
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "Pod", verbs: &["get", "patch", "update"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "podtemplates", singular: "podtemplate", kind: "PodTemplate", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &[], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "replicationcontrollers", singular: "replicationcontroller", kind: "ReplicationController", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["rc"], categories: &["all"], subresources: &[
+        SubresourceFacts { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", verbs: &["get", "patch", "update"] },
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "ReplicationController", verbs: &["get", "patch", "update"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "resourcequotas", singular: "resourcequota", kind: "ResourceQuota", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["quota"], categories: &[], subresources: &[
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "ResourceQuota", verbs: &["get", "patch", "update"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "secrets", singular: "secret", kind: "Secret", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &[], categories: &[], subresources: &[
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "serviceaccounts", singular: "serviceaccount", kind: "ServiceAccount", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["sa"], categories: &[], subresources: &[
+        SubresourceFacts { name: "token", group: "authentication.k8s.io", version: "v1", kind: "TokenRequest", verbs: &["create"] },
+    ] },
+    ResourceFacts { group: "", version: "v1", plural: "services", singular: "service", kind: "Service", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["svc"], categories: &["all"], subresources: &[
+        SubresourceFacts { name: "proxy", group: "", version: "v1", kind: "ServiceProxyOptions", verbs: &["create", "delete", "get", "patch", "update"] },
+        SubresourceFacts { name: "status", group: "", version: "v1", kind: "Service", verbs: &["get", "patch", "update"] },
+    ] },
     ResourceFacts { group: "discovery.k8s.io", version: "v1", plural: "endpointslices", singular: "endpointslice", kind: "EndpointSlice", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &[], categories: &[], subresources: &[
     ] },
     ResourceFacts { group: "events.k8s.io", version: "v1", plural: "events", singular: "event", kind: "Event", namespaced: true, verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], short_names: &["ev"], categories: &[], subresources: &[
