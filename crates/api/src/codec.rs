@@ -1,7 +1,7 @@
 //! Whole documents: JSON, YAML, and protobuf in upstream's envelope.
 
 use crate::generated::kinds::KINDS;
-use crate::{Kind, Typed};
+use crate::{Kind, Object, Typed};
 use meta::json::Notes;
 use meta::{Message, json, proto};
 
@@ -128,4 +128,89 @@ pub fn find_kind(api_version: &str, kind: &str) -> Result<&'static Kind, Error> 
                 .is_some_and(|gvk| gvk.kind == kind && gvk.group == group && gvk.version == version)
         })
         .ok_or_else(|| Error::UnknownKind { api_version: api_version.into(), kind: kind.into() })
+}
+
+/// The text forms in which a whole object travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaType {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+impl MediaType {
+    /// The media type without parameters, as `Content-Type` names it.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split(';').next().unwrap_or_default().trim() {
+            "application/json" => Some(MediaType::Json),
+            "application/yaml" => Some(MediaType::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(MediaType::Protobuf),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MediaType::Json => "application/json",
+            MediaType::Yaml => "application/yaml",
+            MediaType::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+}
+
+/// Reads a message of a known kind; `notes` gets unknown and duplicate fields of the text forms.
+pub fn decode(
+    message: &mut dyn Message,
+    input: &[u8],
+    media: MediaType,
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    match media {
+        MediaType::Json => json::decode(message, input, notes)?,
+        MediaType::Yaml => json::decode(message, &yaml_to_json(input)?, notes)?,
+        MediaType::Protobuf => proto::merge(message, open(input)?.raw)?,
+    }
+    Ok(())
+}
+
+/// Reads an object of a known kind. Kinds without metadata are refused as unknown.
+pub fn decode_object(
+    kind: &Kind,
+    input: &[u8],
+    media: MediaType,
+    notes: &mut Notes,
+) -> Result<Box<dyn Object>, Error> {
+    let make = kind.object.ok_or_else(|| Error::UnknownKind {
+        api_version: kind.descriptor.gvk.map_or_else(String::new, |gvk| gvk.api_version()),
+        kind: kind.descriptor.name.into(),
+    })?;
+    let mut object = make();
+    decode(object.as_dyn_mut(), input, media, notes)?;
+    Ok(object)
+}
+
+pub fn encode(message: &dyn Message, media: MediaType) -> Result<Vec<u8>, Error> {
+    Ok(match media {
+        MediaType::Json => to_json(message),
+        MediaType::Yaml => to_yaml(message)?.into_bytes(),
+        MediaType::Protobuf => to_protobuf(message),
+    })
+}
+
+/// An object as the store keeps it: upstream's envelope around protobuf.
+pub fn to_stored(object: &dyn Object) -> Vec<u8> {
+    to_protobuf(object.as_dyn())
+}
+
+/// Reads what the store keeps, finding the kind in the envelope.
+pub fn from_stored(input: &[u8]) -> Result<Box<dyn Object>, Error> {
+    let envelope = open(input)?;
+    let kind = find_kind(&envelope.api_version, &envelope.kind)?;
+    let make = kind.object.ok_or_else(|| Error::UnknownKind {
+        api_version: envelope.api_version.clone(),
+        kind: envelope.kind.clone(),
+    })?;
+    let mut object = make();
+    proto::merge(object.as_dyn_mut(), envelope.raw)?;
+    Ok(object)
 }

@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod errors;
 #[rustfmt::skip]
 mod generated;
 pub mod json_schema;
 mod object;
+mod selector;
 
 pub use generated::kinds::{KINDS, RESOURCES};
 pub use generated::*;
 pub use object::{Kind, Object, ResourceFacts, SubresourceFacts, Typed, kind};
+pub use selector::{optional_selector, selector};
