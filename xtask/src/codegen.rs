@@ -153,7 +153,7 @@ fn one(out: &mut String, file: &File, name: &str, message: &Value) -> Result<()>
     for field in &all {
         descriptor_field(out, field)?;
     }
-    writeln!(out, "    ],\n}};\n")?;
+    writeln!(out, "    ],\n    wire_order: &{:?},\n}};\n", wire_order(&all))?;
     writeln!(
         out,
         "impl Message for {name} {{\n    fn descriptor(&self) -> &'static Descriptor {{\n        &{constant}\n    }}"
@@ -182,6 +182,14 @@ fn one(out: &mut String, file: &File, name: &str, message: &Value) -> Result<()>
         writeln!(out, "crate::object!({name});\n")?;
     }
     Ok(())
+}
+
+/// Places of the fields that protobuf has, by their numbers.
+fn wire_order(all: &[Value]) -> Vec<usize> {
+    let tag = |at: &usize| all[*at]["tag"].as_u64().unwrap_or_default();
+    let mut order: Vec<usize> = (0..all.len()).filter(|at| tag(at) > 0).collect();
+    order.sort_by_key(tag);
+    order
 }
 
 fn descriptor_field(out: &mut String, field: &Value) -> Result<()> {
@@ -277,7 +285,12 @@ fn rust_type(field: &Value) -> String {
         };
     let flag = |key: &str| field[key] == true;
     if flag("map") {
-        let value = if flag("wrapped") { "meta::StringList".to_string() } else { plain };
+        // A zero time in a map is `null`.
+        let value = match plain.as_str() {
+            _ if flag("wrapped") => "meta::StringList".to_string(),
+            "meta::Time" => "Option<meta::Time>".to_string(),
+            _ => plain,
+        };
         format!("std::collections::BTreeMap<String, {value}>")
     } else if flag("repeated") {
         if flag("wrapped") { "meta::StringList".to_string() } else { format!("Vec<{plain}>") }

@@ -163,10 +163,10 @@ pub fn write_message(message: &dyn Message, tag: u32, out: &mut Vec<u8>) {
 
 /// Appends the fields of a message, without tag or length.
 pub fn write_fields(message: &dyn Message, out: &mut Vec<u8>) {
-    for (index, field) in message.descriptor().fields.iter().enumerate() {
-        if field.tag == 0 {
-            continue;
-        }
+    let descriptor = message.descriptor();
+    for &index in descriptor.wire_order {
+        let index = usize::from(index);
+        let field = &descriptor.fields[index];
         let value = message.field(index);
         // Bytes, lists and maps have no presence: upstream leaves the nil ones out, and so do we.
         let absent =

@@ -35,7 +35,10 @@ pub struct Descriptor {
     pub gvk: Option<Gvk>,
     /// `x-kubernetes-map-type: atomic`: server-side apply owns the whole value.
     pub atomic: bool,
+    /// In the order of JSON.
     pub fields: &'static [Field],
+    /// Places in `fields` of those that protobuf has, by their numbers: the order of the wire.
+    pub wire_order: &'static [u16],
 }
 
 /// The facts of one field.
@@ -404,7 +407,11 @@ impl<T: Value + Default> Value for BTreeMap<String, T> {
         for (key, value) in self {
             proto::write_nested(tag, out, |out| {
                 proto::write_bytes(1, key.as_bytes(), out);
+                let before = out.len();
                 value.write_proto(2, out);
+                if out.len() == before {
+                    proto::write_bytes(2, b"", out);
+                }
             });
         }
     }
@@ -412,6 +419,7 @@ impl<T: Value + Default> Value for BTreeMap<String, T> {
         let (mut key, mut value) = (String::new(), T::default());
         proto::fields(wire.bytes()?, |tag, wire| match tag {
             1 => wire.string().map(|text| key = text),
+            2 if matches!(wire, Wire::Bytes([])) => Ok(()),
             2 => value.read_proto(wire),
             _ => Ok(()),
         })?;

@@ -44,6 +44,7 @@ pub static ADMISSION_REQUEST: Descriptor = Descriptor {
         Field { name: "dryRun", tag: 11, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "options", tag: 12, ty: Type::RawExtension, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14, 4, 5, 6],
 };
 
 impl Message for AdmissionRequest {
@@ -119,6 +120,7 @@ pub static ADMISSION_RESPONSE: Descriptor = Descriptor {
         Field { name: "auditAnnotations", tag: 6, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "warnings", tag: 7, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for AdmissionResponse {
@@ -172,6 +174,7 @@ pub static ADMISSION_REVIEW: Descriptor = Descriptor {
         Field { name: "request", tag: 1, ty: Type::Message(&crate::admission::v1beta1::ADMISSION_REQUEST), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "response", tag: 2, ty: Type::Message(&crate::admission::v1beta1::ADMISSION_RESPONSE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for AdmissionReview {

@@ -16,6 +16,7 @@ pub static APPLY_CONFIGURATION: Descriptor = Descriptor {
     fields: &[
         Field { name: "expression", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ApplyConfiguration {
@@ -53,6 +54,7 @@ pub static AUDIT_ANNOTATION: Descriptor = Descriptor {
         Field { name: "key", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "valueExpression", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for AuditAnnotation {
@@ -92,6 +94,7 @@ pub static EXPRESSION_WARNING: Descriptor = Descriptor {
         Field { name: "fieldRef", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "warning", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ExpressionWarning {
@@ -129,6 +132,7 @@ pub static JSON_PATCH: Descriptor = Descriptor {
     fields: &[
         Field { name: "expression", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for JSONPatch {
@@ -172,6 +176,7 @@ pub static MATCH_RESOURCES: Descriptor = Descriptor {
         Field { name: "excludeResourceRules", tag: 4, ty: Type::List(&Type::Message(&crate::admissionregistration::v1alpha1::NAMED_RULE_WITH_OPERATIONS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchPolicy", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for MatchResources {
@@ -221,6 +226,7 @@ pub static MUTATING_ADMISSION_POLICY: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1alpha1::MUTATING_ADMISSION_POLICY_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for MutatingAdmissionPolicy {
@@ -274,6 +280,7 @@ pub static MUTATING_ADMISSION_POLICY_BINDING: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1alpha1::MUTATING_ADMISSION_POLICY_BINDING_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for MutatingAdmissionPolicyBinding {
@@ -325,6 +332,7 @@ pub static MUTATING_ADMISSION_POLICY_BINDING_SPEC: Descriptor = Descriptor {
         Field { name: "paramRef", tag: 2, ty: Type::Message(&crate::admissionregistration::v1alpha1::PARAM_REF), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchResources", tag: 3, ty: Type::Message(&crate::admissionregistration::v1alpha1::MATCH_RESOURCES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for MutatingAdmissionPolicyBindingSpec {
@@ -376,6 +384,7 @@ pub static MUTATING_ADMISSION_POLICY_SPEC: Descriptor = Descriptor {
         Field { name: "matchConditions", tag: 6, ty: Type::List(&Type::Message(&crate::admissionregistration::v1::MATCH_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["name"]), merge_key: "name", patch_strategy: "merge", format: "", default: "" },
         Field { name: "reinvocationPolicy", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for MutatingAdmissionPolicySpec {
@@ -427,6 +436,7 @@ pub static MUTATION: Descriptor = Descriptor {
         Field { name: "applyConfiguration", tag: 3, ty: Type::Message(&crate::admissionregistration::v1alpha1::APPLY_CONFIGURATION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "jsonPatch", tag: 4, ty: Type::Message(&crate::admissionregistration::v1alpha1::JSON_PATCH), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for Mutation {
@@ -468,6 +478,7 @@ pub static NAMED_RULE_WITH_OPERATIONS: Descriptor = Descriptor {
         Field { name: "resourceNames", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ruleWithOperations", tag: 2, ty: Type::Message(&crate::admissionregistration::v1::RULE_WITH_OPERATIONS), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NamedRuleWithOperations {
@@ -507,6 +518,7 @@ pub static PARAM_KIND: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "kind", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ParamKind {
@@ -550,6 +562,7 @@ pub static PARAM_REF: Descriptor = Descriptor {
         Field { name: "selector", tag: 3, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameterNotFoundAction", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ParamRef {
@@ -591,6 +604,7 @@ pub static TYPE_CHECKING: Descriptor = Descriptor {
     fields: &[
         Field { name: "expressionWarnings", tag: 1, ty: Type::List(&Type::Message(&crate::admissionregistration::v1alpha1::EXPRESSION_WARNING)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for TypeChecking {
@@ -634,6 +648,7 @@ pub static VALIDATING_ADMISSION_POLICY: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1alpha1::VALIDATING_ADMISSION_POLICY_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::admissionregistration::v1alpha1::VALIDATING_ADMISSION_POLICY_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ValidatingAdmissionPolicy {
@@ -689,6 +704,7 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1alpha1::VALIDATING_ADMISSION_POLICY_BINDING_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ValidatingAdmissionPolicyBinding {
@@ -742,6 +758,7 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING_SPEC: Descriptor = Descriptor {
         Field { name: "matchResources", tag: 3, ty: Type::Message(&crate::admissionregistration::v1alpha1::MATCH_RESOURCES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "validationActions", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ValidatingAdmissionPolicyBindingSpec {
@@ -795,6 +812,7 @@ pub static VALIDATING_ADMISSION_POLICY_SPEC: Descriptor = Descriptor {
         Field { name: "matchConditions", tag: 6, ty: Type::List(&Type::Message(&crate::admissionregistration::v1::MATCH_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
         Field { name: "variables", tag: 7, ty: Type::List(&Type::Message(&crate::admissionregistration::v1alpha1::VARIABLE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for ValidatingAdmissionPolicySpec {
@@ -846,6 +864,7 @@ pub static VALIDATING_ADMISSION_POLICY_STATUS: Descriptor = Descriptor {
         Field { name: "typeChecking", tag: 2, ty: Type::Message(&crate::admissionregistration::v1alpha1::TYPE_CHECKING), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 3, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ValidatingAdmissionPolicyStatus {
@@ -891,6 +910,7 @@ pub static VALIDATION: Descriptor = Descriptor {
         Field { name: "reason", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "messageExpression", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for Validation {
@@ -934,6 +954,7 @@ pub static VARIABLE: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "expression", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Variable {

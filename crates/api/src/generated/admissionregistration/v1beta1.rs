@@ -16,6 +16,7 @@ pub static APPLY_CONFIGURATION: Descriptor = Descriptor {
     fields: &[
         Field { name: "expression", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ApplyConfiguration {
@@ -53,6 +54,7 @@ pub static AUDIT_ANNOTATION: Descriptor = Descriptor {
         Field { name: "key", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "valueExpression", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for AuditAnnotation {
@@ -92,6 +94,7 @@ pub static EXPRESSION_WARNING: Descriptor = Descriptor {
         Field { name: "fieldRef", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "warning", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ExpressionWarning {
@@ -129,6 +132,7 @@ pub static JSON_PATCH: Descriptor = Descriptor {
     fields: &[
         Field { name: "expression", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for JSONPatch {
@@ -166,6 +170,7 @@ pub static MATCH_CONDITION: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "expression", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for MatchCondition {
@@ -211,6 +216,7 @@ pub static MATCH_RESOURCES: Descriptor = Descriptor {
         Field { name: "excludeResourceRules", tag: 4, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::NAMED_RULE_WITH_OPERATIONS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchPolicy", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for MatchResources {
@@ -260,6 +266,7 @@ pub static MUTATING_ADMISSION_POLICY: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1beta1::MUTATING_ADMISSION_POLICY_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for MutatingAdmissionPolicy {
@@ -313,6 +320,7 @@ pub static MUTATING_ADMISSION_POLICY_BINDING: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1beta1::MUTATING_ADMISSION_POLICY_BINDING_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for MutatingAdmissionPolicyBinding {
@@ -364,6 +372,7 @@ pub static MUTATING_ADMISSION_POLICY_BINDING_SPEC: Descriptor = Descriptor {
         Field { name: "paramRef", tag: 2, ty: Type::Message(&crate::admissionregistration::v1beta1::PARAM_REF), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchResources", tag: 3, ty: Type::Message(&crate::admissionregistration::v1beta1::MATCH_RESOURCES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for MutatingAdmissionPolicyBindingSpec {
@@ -415,6 +424,7 @@ pub static MUTATING_ADMISSION_POLICY_SPEC: Descriptor = Descriptor {
         Field { name: "matchConditions", tag: 6, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::MATCH_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["name"]), merge_key: "name", patch_strategy: "merge", format: "", default: "" },
         Field { name: "reinvocationPolicy", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for MutatingAdmissionPolicySpec {
@@ -484,6 +494,7 @@ pub static MUTATING_WEBHOOK: Descriptor = Descriptor {
         Field { name: "reinvocationPolicy", tag: 10, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchConditions", tag: 12, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::MATCH_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 5, 7, 8, 9, 4, 10, 6, 11],
 };
 
 impl Message for MutatingWebhook {
@@ -547,6 +558,7 @@ pub static MUTATING_WEBHOOK_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "webhooks", tag: 2, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::MUTATING_WEBHOOK)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for MutatingWebhookConfiguration {
@@ -598,6 +610,7 @@ pub static MUTATION: Descriptor = Descriptor {
         Field { name: "applyConfiguration", tag: 3, ty: Type::Message(&crate::admissionregistration::v1beta1::APPLY_CONFIGURATION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "jsonPatch", tag: 4, ty: Type::Message(&crate::admissionregistration::v1beta1::JSON_PATCH), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for Mutation {
@@ -639,6 +652,7 @@ pub static NAMED_RULE_WITH_OPERATIONS: Descriptor = Descriptor {
         Field { name: "resourceNames", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ruleWithOperations", tag: 2, ty: Type::Message(&crate::admissionregistration::v1::RULE_WITH_OPERATIONS), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NamedRuleWithOperations {
@@ -678,6 +692,7 @@ pub static PARAM_KIND: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "kind", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ParamKind {
@@ -721,6 +736,7 @@ pub static PARAM_REF: Descriptor = Descriptor {
         Field { name: "selector", tag: 3, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameterNotFoundAction", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ParamRef {
@@ -768,6 +784,7 @@ pub static SERVICE_REFERENCE: Descriptor = Descriptor {
         Field { name: "path", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "port", tag: 4, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ServiceReference {
@@ -809,6 +826,7 @@ pub static TYPE_CHECKING: Descriptor = Descriptor {
     fields: &[
         Field { name: "expressionWarnings", tag: 1, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::EXPRESSION_WARNING)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for TypeChecking {
@@ -852,6 +870,7 @@ pub static VALIDATING_ADMISSION_POLICY: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1beta1::VALIDATING_ADMISSION_POLICY_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::admissionregistration::v1beta1::VALIDATING_ADMISSION_POLICY_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ValidatingAdmissionPolicy {
@@ -907,6 +926,7 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::admissionregistration::v1beta1::VALIDATING_ADMISSION_POLICY_BINDING_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ValidatingAdmissionPolicyBinding {
@@ -960,6 +980,7 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING_SPEC: Descriptor = Descriptor {
         Field { name: "matchResources", tag: 3, ty: Type::Message(&crate::admissionregistration::v1beta1::MATCH_RESOURCES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "validationActions", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ValidatingAdmissionPolicyBindingSpec {
@@ -1013,6 +1034,7 @@ pub static VALIDATING_ADMISSION_POLICY_SPEC: Descriptor = Descriptor {
         Field { name: "matchConditions", tag: 6, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::MATCH_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
         Field { name: "variables", tag: 7, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::VARIABLE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for ValidatingAdmissionPolicySpec {
@@ -1064,6 +1086,7 @@ pub static VALIDATING_ADMISSION_POLICY_STATUS: Descriptor = Descriptor {
         Field { name: "typeChecking", tag: 2, ty: Type::Message(&crate::admissionregistration::v1beta1::TYPE_CHECKING), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 3, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ValidatingAdmissionPolicyStatus {
@@ -1123,6 +1146,7 @@ pub static VALIDATING_WEBHOOK: Descriptor = Descriptor {
         Field { name: "admissionReviewVersions", tag: 8, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchConditions", tag: 11, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::MATCH_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 5, 7, 8, 9, 4, 6, 10],
 };
 
 impl Message for ValidatingWebhook {
@@ -1184,6 +1208,7 @@ pub static VALIDATING_WEBHOOK_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "webhooks", tag: 2, ty: Type::List(&Type::Message(&crate::admissionregistration::v1beta1::VALIDATING_WEBHOOK)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "name", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ValidatingWebhookConfiguration {
@@ -1237,6 +1262,7 @@ pub static VALIDATION: Descriptor = Descriptor {
         Field { name: "reason", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "messageExpression", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for Validation {
@@ -1280,6 +1306,7 @@ pub static VARIABLE: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "expression", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Variable {
@@ -1321,6 +1348,7 @@ pub static WEBHOOK_CLIENT_CONFIG: Descriptor = Descriptor {
         Field { name: "service", tag: 1, ty: Type::Message(&crate::admissionregistration::v1beta1::SERVICE_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "caBundle", tag: 2, ty: Type::Bytes, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 0],
 };
 
 impl Message for WebhookClientConfig {

@@ -22,6 +22,7 @@ pub static API_GROUP_DISCOVERY: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "versions", tag: 2, ty: Type::List(&Type::Message(&crate::apidiscovery::v2beta1::API_VERSION_DISCOVERY)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for APIGroupDiscovery {
@@ -83,6 +84,7 @@ pub static API_RESOURCE_DISCOVERY: Descriptor = Descriptor {
         Field { name: "categories", tag: 7, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "subresources", tag: 8, ty: Type::List(&Type::Message(&crate::apidiscovery::v2beta1::API_SUBRESOURCE_DISCOVERY)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for APIResourceDiscovery {
@@ -138,6 +140,7 @@ pub static API_SUBRESOURCE_DISCOVERY: Descriptor = Descriptor {
         Field { name: "acceptedTypes", tag: 3, ty: Type::List(&Type::Message(&crate::meta::v1::GROUP_VERSION_KIND)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "verbs", tag: 4, ty: Type::List(&Type::String), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for APISubresourceDiscovery {
@@ -183,6 +186,7 @@ pub static API_VERSION_DISCOVERY: Descriptor = Descriptor {
         Field { name: "resources", tag: 2, ty: Type::List(&Type::Message(&crate::apidiscovery::v2beta1::API_RESOURCE_DISCOVERY)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "freshness", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for APIVersionDiscovery {

@@ -20,6 +20,7 @@ pub static CONVERSION_REQUEST: Descriptor = Descriptor {
         Field { name: "desiredAPIVersion", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "objects", tag: 3, ty: Type::List(&Type::RawExtension), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ConversionRequest {
@@ -63,6 +64,7 @@ pub static CONVERSION_RESPONSE: Descriptor = Descriptor {
         Field { name: "convertedObjects", tag: 2, ty: Type::List(&Type::RawExtension), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "result", tag: 3, ty: Type::Message(&crate::meta::v1::STATUS), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ConversionResponse {
@@ -108,6 +110,7 @@ pub static CONVERSION_REVIEW: Descriptor = Descriptor {
         Field { name: "request", tag: 1, ty: Type::Message(&crate::apiextensions::v1::CONVERSION_REQUEST), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "response", tag: 2, ty: Type::Message(&crate::apiextensions::v1::CONVERSION_RESPONSE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ConversionReview {
@@ -163,6 +166,7 @@ pub static CUSTOM_RESOURCE_COLUMN_DEFINITION: Descriptor = Descriptor {
         Field { name: "priority", tag: 5, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "jsonPath", tag: 6, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for CustomResourceColumnDefinition {
@@ -210,6 +214,7 @@ pub static CUSTOM_RESOURCE_CONVERSION: Descriptor = Descriptor {
         Field { name: "strategy", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "webhook", tag: 2, ty: Type::Message(&crate::apiextensions::v1::WEBHOOK_CONVERSION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for CustomResourceConversion {
@@ -255,6 +260,7 @@ pub static CUSTOM_RESOURCE_DEFINITION: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apiextensions::v1::CUSTOM_RESOURCE_DEFINITION_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apiextensions::v1::CUSTOM_RESOURCE_DEFINITION_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for CustomResourceDefinition {
@@ -314,6 +320,7 @@ pub static CUSTOM_RESOURCE_DEFINITION_CONDITION: Descriptor = Descriptor {
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "observedGeneration", tag: 6, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for CustomResourceDefinitionCondition {
@@ -369,6 +376,7 @@ pub static CUSTOM_RESOURCE_DEFINITION_NAMES: Descriptor = Descriptor {
         Field { name: "listKind", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "categories", tag: 6, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for CustomResourceDefinitionNames {
@@ -424,6 +432,7 @@ pub static CUSTOM_RESOURCE_DEFINITION_SPEC: Descriptor = Descriptor {
         Field { name: "conversion", tag: 9, ty: Type::Message(&crate::apiextensions::v1::CUSTOM_RESOURCE_CONVERSION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preserveUnknownFields", tag: 10, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for CustomResourceDefinitionSpec {
@@ -475,6 +484,7 @@ pub static CUSTOM_RESOURCE_DEFINITION_STATUS: Descriptor = Descriptor {
         Field { name: "storedVersions", tag: 3, ty: Type::List(&Type::String), flags: Flags(0), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "observedGeneration", tag: 4, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for CustomResourceDefinitionStatus {
@@ -532,6 +542,7 @@ pub static CUSTOM_RESOURCE_DEFINITION_VERSION: Descriptor = Descriptor {
         Field { name: "additionalPrinterColumns", tag: 6, ty: Type::List(&Type::Message(&crate::apiextensions::v1::CUSTOM_RESOURCE_COLUMN_DEFINITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "selectableFields", tag: 9, ty: Type::List(&Type::Message(&crate::apiextensions::v1::SELECTABLE_FIELD)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 5, 6, 7, 3, 4, 8],
 };
 
 impl Message for CustomResourceDefinitionVersion {
@@ -587,6 +598,7 @@ pub static CUSTOM_RESOURCE_SUBRESOURCE_SCALE: Descriptor = Descriptor {
         Field { name: "statusReplicasPath", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "labelSelectorPath", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CustomResourceSubresourceScale {
@@ -624,6 +636,7 @@ pub static CUSTOM_RESOURCE_SUBRESOURCE_STATUS: Descriptor = Descriptor {
     atomic: false,
     fields: &[
     ],
+    wire_order: &[],
 };
 
 impl Message for CustomResourceSubresourceStatus {
@@ -659,6 +672,7 @@ pub static CUSTOM_RESOURCE_SUBRESOURCES: Descriptor = Descriptor {
         Field { name: "status", tag: 1, ty: Type::Message(&crate::apiextensions::v1::CUSTOM_RESOURCE_SUBRESOURCE_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "scale", tag: 2, ty: Type::Message(&crate::apiextensions::v1::CUSTOM_RESOURCE_SUBRESOURCE_SCALE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for CustomResourceSubresources {
@@ -696,6 +710,7 @@ pub static CUSTOM_RESOURCE_VALIDATION: Descriptor = Descriptor {
     fields: &[
         Field { name: "openAPIV3Schema", tag: 1, ty: Type::Message(&crate::apiextensions::v1::JSON_SCHEMA_PROPS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for CustomResourceValidation {
@@ -733,6 +748,7 @@ pub static EXTERNAL_DOCUMENTATION: Descriptor = Descriptor {
         Field { name: "description", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "url", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ExternalDocumentation {
@@ -856,6 +872,7 @@ pub static JSON_SCHEMA_PROPS: Descriptor = Descriptor {
         Field { name: "x-kubernetes-map-type", tag: 43, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "x-kubernetes-validations", tag: 44, ty: Type::List(&Type::Message(&crate::apiextensions::v1::VALIDATION_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["rule"]), merge_key: "rule", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43],
 };
 
 impl Message for JSONSchemaProps {
@@ -977,6 +994,7 @@ pub static SELECTABLE_FIELD: Descriptor = Descriptor {
     fields: &[
         Field { name: "jsonPath", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SelectableField {
@@ -1018,6 +1036,7 @@ pub static SERVICE_REFERENCE: Descriptor = Descriptor {
         Field { name: "path", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "port", tag: 4, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ServiceReference {
@@ -1069,6 +1088,7 @@ pub static VALIDATION_RULE: Descriptor = Descriptor {
         Field { name: "fieldPath", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optionalOldSelf", tag: 6, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for ValidationRule {
@@ -1118,6 +1138,7 @@ pub static WEBHOOK_CLIENT_CONFIG: Descriptor = Descriptor {
         Field { name: "service", tag: 1, ty: Type::Message(&crate::apiextensions::v1::SERVICE_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "caBundle", tag: 2, ty: Type::Bytes, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 0],
 };
 
 impl Message for WebhookClientConfig {
@@ -1159,6 +1180,7 @@ pub static WEBHOOK_CONVERSION: Descriptor = Descriptor {
         Field { name: "clientConfig", tag: 2, ty: Type::Message(&crate::apiextensions::v1::WEBHOOK_CLIENT_CONFIG), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conversionReviewVersions", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for WebhookConversion {

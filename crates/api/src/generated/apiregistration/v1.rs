@@ -24,6 +24,7 @@ pub static API_SERVICE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apiregistration::v1::API_SERVICE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apiregistration::v1::API_SERVICE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for APIService {
@@ -81,6 +82,7 @@ pub static API_SERVICE_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for APIServiceCondition {
@@ -136,6 +138,7 @@ pub static API_SERVICE_SPEC: Descriptor = Descriptor {
         Field { name: "groupPriorityMinimum", tag: 7, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "versionPriority", tag: 8, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for APIServiceSpec {
@@ -183,6 +186,7 @@ pub static API_SERVICE_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::apiregistration::v1::API_SERVICE_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for APIServiceStatus {
@@ -222,6 +226,7 @@ pub static SERVICE_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "port", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ServiceReference {

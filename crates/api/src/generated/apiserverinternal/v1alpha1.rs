@@ -22,6 +22,7 @@ pub static SERVER_STORAGE_VERSION: Descriptor = Descriptor {
         Field { name: "decodableVersions", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::Set, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "servedVersions", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Set, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ServerStorageVersion {
@@ -71,6 +72,7 @@ pub static STORAGE_VERSION: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apiserverinternal::v1alpha1::STORAGE_VERSION_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apiserverinternal::v1alpha1::STORAGE_VERSION_STATUS), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for StorageVersion {
@@ -130,6 +132,7 @@ pub static STORAGE_VERSION_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 5, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for StorageVersionCondition {
@@ -173,6 +176,7 @@ pub static STORAGE_VERSION_SPEC: Descriptor = Descriptor {
     atomic: false,
     fields: &[
     ],
+    wire_order: &[],
 };
 
 impl Message for StorageVersionSpec {
@@ -210,6 +214,7 @@ pub static STORAGE_VERSION_STATUS: Descriptor = Descriptor {
         Field { name: "commonEncodingVersion", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 3, ty: Type::List(&Type::Message(&crate::apiserverinternal::v1alpha1::STORAGE_VERSION_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for StorageVersionStatus {

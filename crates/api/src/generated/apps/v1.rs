@@ -24,6 +24,7 @@ pub static CONTROLLER_REVISION: Descriptor = Descriptor {
         Field { name: "data", tag: 2, ty: Type::RawExtension, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "revision", tag: 3, ty: Type::Int64, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ControllerRevision {
@@ -81,6 +82,7 @@ pub static DAEMON_SET: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apps::v1::DAEMON_SET_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apps::v1::DAEMON_SET_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for DaemonSet {
@@ -138,6 +140,7 @@ pub static DAEMON_SET_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for DaemonSetCondition {
@@ -189,6 +192,7 @@ pub static DAEMON_SET_SPEC: Descriptor = Descriptor {
         Field { name: "minReadySeconds", tag: 4, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "revisionHistoryLimit", tag: 6, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for DaemonSetSpec {
@@ -250,6 +254,7 @@ pub static DAEMON_SET_STATUS: Descriptor = Descriptor {
         Field { name: "collisionCount", tag: 9, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 10, ty: Type::List(&Type::Message(&crate::apps::v1::DAEMON_SET_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for DaemonSetStatus {
@@ -305,6 +310,7 @@ pub static DAEMON_SET_UPDATE_STRATEGY: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollingUpdate", tag: 2, ty: Type::Message(&crate::apps::v1::ROLLING_UPDATE_DAEMON_SET), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DaemonSetUpdateStrategy {
@@ -350,6 +356,7 @@ pub static DEPLOYMENT: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apps::v1::DEPLOYMENT_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apps::v1::DEPLOYMENT_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Deployment {
@@ -409,6 +416,7 @@ pub static DEPLOYMENT_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 4, 5, 2, 3],
 };
 
 impl Message for DeploymentCondition {
@@ -468,6 +476,7 @@ pub static DEPLOYMENT_SPEC: Descriptor = Descriptor {
         Field { name: "paused", tag: 7, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "progressDeadlineSeconds", tag: 9, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for DeploymentSpec {
@@ -533,6 +542,7 @@ pub static DEPLOYMENT_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 6, ty: Type::List(&Type::Message(&crate::apps::v1::DEPLOYMENT_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
         Field { name: "collisionCount", tag: 8, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 5, 7, 3, 8, 6],
 };
 
 impl Message for DeploymentStatus {
@@ -586,6 +596,7 @@ pub static DEPLOYMENT_STRATEGY: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollingUpdate", tag: 2, ty: Type::Message(&crate::apps::v1::ROLLING_UPDATE_DEPLOYMENT), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeploymentStrategy {
@@ -631,6 +642,7 @@ pub static REPLICA_SET: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apps::v1::REPLICA_SET_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apps::v1::REPLICA_SET_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ReplicaSet {
@@ -688,6 +700,7 @@ pub static REPLICA_SET_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ReplicaSetCondition {
@@ -737,6 +750,7 @@ pub static REPLICA_SET_SPEC: Descriptor = Descriptor {
         Field { name: "selector", tag: 2, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::REQUIRED | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "template", tag: 3, ty: Type::Message(&crate::core::v1::POD_TEMPLATE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 1],
 };
 
 impl Message for ReplicaSetSpec {
@@ -790,6 +804,7 @@ pub static REPLICA_SET_STATUS: Descriptor = Descriptor {
         Field { name: "observedGeneration", tag: 3, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 6, ty: Type::List(&Type::Message(&crate::apps::v1::REPLICA_SET_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 5, 2, 3, 6, 4],
 };
 
 impl Message for ReplicaSetStatus {
@@ -839,6 +854,7 @@ pub static ROLLING_UPDATE_DAEMON_SET: Descriptor = Descriptor {
         Field { name: "maxUnavailable", tag: 1, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxSurge", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for RollingUpdateDaemonSet {
@@ -878,6 +894,7 @@ pub static ROLLING_UPDATE_DEPLOYMENT: Descriptor = Descriptor {
         Field { name: "maxUnavailable", tag: 1, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxSurge", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for RollingUpdateDeployment {
@@ -917,6 +934,7 @@ pub static ROLLING_UPDATE_STATEFUL_SET_STRATEGY: Descriptor = Descriptor {
         Field { name: "partition", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxUnavailable", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for RollingUpdateStatefulSetStrategy {
@@ -962,6 +980,7 @@ pub static STATEFUL_SET: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apps::v1::STATEFUL_SET_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apps::v1::STATEFUL_SET_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for StatefulSet {
@@ -1019,6 +1038,7 @@ pub static STATEFUL_SET_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for StatefulSetCondition {
@@ -1062,6 +1082,7 @@ pub static STATEFUL_SET_ORDINALS: Descriptor = Descriptor {
     fields: &[
         Field { name: "start", tag: 1, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for StatefulSetOrdinals {
@@ -1099,6 +1120,7 @@ pub static STATEFUL_SET_PERSISTENT_VOLUME_CLAIM_RETENTION_POLICY: Descriptor = D
         Field { name: "whenDeleted", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "whenScaled", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for StatefulSetPersistentVolumeClaimRetentionPolicy {
@@ -1156,6 +1178,7 @@ pub static STATEFUL_SET_SPEC: Descriptor = Descriptor {
         Field { name: "persistentVolumeClaimRetentionPolicy", tag: 10, ty: Type::Message(&crate::apps::v1::STATEFUL_SET_PERSISTENT_VOLUME_CLAIM_RETENTION_POLICY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ordinals", tag: 11, ty: Type::Message(&crate::apps::v1::STATEFUL_SET_ORDINALS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
 };
 
 impl Message for StatefulSetSpec {
@@ -1229,6 +1252,7 @@ pub static STATEFUL_SET_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 10, ty: Type::List(&Type::Message(&crate::apps::v1::STATEFUL_SET_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
         Field { name: "availableReplicas", tag: 11, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for StatefulSetStatus {
@@ -1284,6 +1308,7 @@ pub static STATEFUL_SET_UPDATE_STRATEGY: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollingUpdate", tag: 2, ty: Type::Message(&crate::apps::v1::ROLLING_UPDATE_STATEFUL_SET_STRATEGY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for StatefulSetUpdateStrategy {

@@ -24,6 +24,7 @@ pub static CONTROLLER_REVISION: Descriptor = Descriptor {
         Field { name: "data", tag: 2, ty: Type::RawExtension, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "revision", tag: 3, ty: Type::Int64, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ControllerRevision {
@@ -81,6 +82,7 @@ pub static DEPLOYMENT: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apps::v1beta1::DEPLOYMENT_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apps::v1beta1::DEPLOYMENT_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Deployment {
@@ -140,6 +142,7 @@ pub static DEPLOYMENT_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 4, 5, 2, 3],
 };
 
 impl Message for DeploymentCondition {
@@ -193,6 +196,7 @@ pub static DEPLOYMENT_ROLLBACK: Descriptor = Descriptor {
         Field { name: "updatedAnnotations", tag: 2, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollbackTo", tag: 3, ty: Type::Message(&crate::apps::v1beta1::ROLLBACK_CONFIG), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for DeploymentRollback {
@@ -256,6 +260,7 @@ pub static DEPLOYMENT_SPEC: Descriptor = Descriptor {
         Field { name: "rollbackTo", tag: 8, ty: Type::Message(&crate::apps::v1beta1::ROLLBACK_CONFIG), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "progressDeadlineSeconds", tag: 9, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8],
 };
 
 impl Message for DeploymentSpec {
@@ -323,6 +328,7 @@ pub static DEPLOYMENT_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 6, ty: Type::List(&Type::Message(&crate::apps::v1beta1::DEPLOYMENT_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "type", patch_strategy: "merge", format: "", default: "" },
         Field { name: "collisionCount", tag: 8, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 5, 7, 3, 8, 6],
 };
 
 impl Message for DeploymentStatus {
@@ -376,6 +382,7 @@ pub static DEPLOYMENT_STRATEGY: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollingUpdate", tag: 2, ty: Type::Message(&crate::apps::v1beta1::ROLLING_UPDATE_DEPLOYMENT), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeploymentStrategy {
@@ -413,6 +420,7 @@ pub static ROLLBACK_CONFIG: Descriptor = Descriptor {
     fields: &[
         Field { name: "revision", tag: 1, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for RollbackConfig {
@@ -450,6 +458,7 @@ pub static ROLLING_UPDATE_DEPLOYMENT: Descriptor = Descriptor {
         Field { name: "maxUnavailable", tag: 1, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxSurge", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for RollingUpdateDeployment {
@@ -489,6 +498,7 @@ pub static ROLLING_UPDATE_STATEFUL_SET_STRATEGY: Descriptor = Descriptor {
         Field { name: "partition", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxUnavailable", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for RollingUpdateStatefulSetStrategy {
@@ -534,6 +544,7 @@ pub static SCALE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apps::v1beta1::SCALE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apps::v1beta1::SCALE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Scale {
@@ -583,6 +594,7 @@ pub static SCALE_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "replicas", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "0" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ScaleSpec {
@@ -622,6 +634,7 @@ pub static SCALE_STATUS: Descriptor = Descriptor {
         Field { name: "selector", tag: 2, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "targetSelector", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ScaleStatus {
@@ -669,6 +682,7 @@ pub static STATEFUL_SET: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::apps::v1beta1::STATEFUL_SET_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::apps::v1beta1::STATEFUL_SET_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for StatefulSet {
@@ -726,6 +740,7 @@ pub static STATEFUL_SET_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for StatefulSetCondition {
@@ -769,6 +784,7 @@ pub static STATEFUL_SET_ORDINALS: Descriptor = Descriptor {
     fields: &[
         Field { name: "start", tag: 1, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for StatefulSetOrdinals {
@@ -806,6 +822,7 @@ pub static STATEFUL_SET_PERSISTENT_VOLUME_CLAIM_RETENTION_POLICY: Descriptor = D
         Field { name: "whenDeleted", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "whenScaled", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for StatefulSetPersistentVolumeClaimRetentionPolicy {
@@ -863,6 +880,7 @@ pub static STATEFUL_SET_SPEC: Descriptor = Descriptor {
         Field { name: "persistentVolumeClaimRetentionPolicy", tag: 10, ty: Type::Message(&crate::apps::v1beta1::STATEFUL_SET_PERSISTENT_VOLUME_CLAIM_RETENTION_POLICY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ordinals", tag: 11, ty: Type::Message(&crate::apps::v1beta1::STATEFUL_SET_ORDINALS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
 };
 
 impl Message for StatefulSetSpec {
@@ -936,6 +954,7 @@ pub static STATEFUL_SET_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 10, ty: Type::List(&Type::Message(&crate::apps::v1beta1::STATEFUL_SET_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "type", patch_strategy: "merge", format: "", default: "" },
         Field { name: "availableReplicas", tag: 11, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for StatefulSetStatus {
@@ -991,6 +1010,7 @@ pub static STATEFUL_SET_UPDATE_STRATEGY: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollingUpdate", tag: 2, ty: Type::Message(&crate::apps::v1beta1::ROLLING_UPDATE_STATEFUL_SET_STRATEGY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for StatefulSetUpdateStrategy {

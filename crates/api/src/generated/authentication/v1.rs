@@ -22,6 +22,7 @@ pub static BOUND_OBJECT_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "uid", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for BoundObjectReference {
@@ -69,6 +70,7 @@ pub static SELF_SUBJECT_REVIEW: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 2, ty: Type::Message(&crate::authentication::v1::SELF_SUBJECT_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for SelfSubjectReview {
@@ -116,6 +118,7 @@ pub static SELF_SUBJECT_REVIEW_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "userInfo", tag: 1, ty: Type::Message(&crate::authentication::v1::USER_INFO), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SelfSubjectReviewStatus {
@@ -159,6 +162,7 @@ pub static TOKEN_REQUEST: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authentication::v1::TOKEN_REQUEST_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authentication::v1::TOKEN_REQUEST_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for TokenRequest {
@@ -212,6 +216,7 @@ pub static TOKEN_REQUEST_SPEC: Descriptor = Descriptor {
         Field { name: "expirationSeconds", tag: 4, ty: Type::Int64, flags: Flags(Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "boundObjectRef", tag: 3, ty: Type::Message(&crate::authentication::v1::BOUND_OBJECT_REFERENCE), flags: Flags(Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 1],
 };
 
 impl Message for TokenRequestSpec {
@@ -253,6 +258,7 @@ pub static TOKEN_REQUEST_STATUS: Descriptor = Descriptor {
         Field { name: "token", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "expirationTimestamp", tag: 2, ty: Type::Time, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for TokenRequestStatus {
@@ -298,6 +304,7 @@ pub static TOKEN_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authentication::v1::TOKEN_REVIEW_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authentication::v1::TOKEN_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for TokenReview {
@@ -349,6 +356,7 @@ pub static TOKEN_REVIEW_SPEC: Descriptor = Descriptor {
         Field { name: "token", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "audiences", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for TokenReviewSpec {
@@ -392,6 +400,7 @@ pub static TOKEN_REVIEW_STATUS: Descriptor = Descriptor {
         Field { name: "audiences", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 3, 2],
 };
 
 impl Message for TokenReviewStatus {
@@ -439,6 +448,7 @@ pub static USER_INFO: Descriptor = Descriptor {
         Field { name: "groups", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "extra", tag: 4, ty: Type::Map(&Type::List(&Type::String)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for UserInfo {

@@ -22,6 +22,7 @@ pub static SELF_SUBJECT_REVIEW: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 2, ty: Type::Message(&crate::authentication::v1alpha1::SELF_SUBJECT_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for SelfSubjectReview {
@@ -69,6 +70,7 @@ pub static SELF_SUBJECT_REVIEW_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "userInfo", tag: 1, ty: Type::Message(&crate::authentication::v1::USER_INFO), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SelfSubjectReviewStatus {

@@ -22,6 +22,7 @@ pub static SELF_SUBJECT_REVIEW: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 2, ty: Type::Message(&crate::authentication::v1beta1::SELF_SUBJECT_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for SelfSubjectReview {
@@ -69,6 +70,7 @@ pub static SELF_SUBJECT_REVIEW_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "userInfo", tag: 1, ty: Type::Message(&crate::authentication::v1::USER_INFO), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SelfSubjectReviewStatus {
@@ -112,6 +114,7 @@ pub static TOKEN_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authentication::v1beta1::TOKEN_REVIEW_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authentication::v1beta1::TOKEN_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for TokenReview {
@@ -163,6 +166,7 @@ pub static TOKEN_REVIEW_SPEC: Descriptor = Descriptor {
         Field { name: "token", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "audiences", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for TokenReviewSpec {
@@ -206,6 +210,7 @@ pub static TOKEN_REVIEW_STATUS: Descriptor = Descriptor {
         Field { name: "audiences", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 3, 2],
 };
 
 impl Message for TokenReviewStatus {
@@ -253,6 +258,7 @@ pub static USER_INFO: Descriptor = Descriptor {
         Field { name: "groups", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "extra", tag: 4, ty: Type::Map(&Type::List(&Type::String)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for UserInfo {

@@ -18,6 +18,7 @@ pub static FIELD_SELECTOR_ATTRIBUTES: Descriptor = Descriptor {
         Field { name: "rawSelector", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "requirements", tag: 2, ty: Type::List(&Type::Message(&crate::meta::v1::FIELD_SELECTOR_REQUIREMENT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for FieldSelectorAttributes {
@@ -57,6 +58,7 @@ pub static LABEL_SELECTOR_ATTRIBUTES: Descriptor = Descriptor {
         Field { name: "rawSelector", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "requirements", tag: 2, ty: Type::List(&Type::Message(&crate::meta::v1::LABEL_SELECTOR_REQUIREMENT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for LabelSelectorAttributes {
@@ -102,6 +104,7 @@ pub static LOCAL_SUBJECT_ACCESS_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1::SUBJECT_ACCESS_REVIEW_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1::SUBJECT_ACCESS_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for LocalSubjectAccessReview {
@@ -153,6 +156,7 @@ pub static NON_RESOURCE_ATTRIBUTES: Descriptor = Descriptor {
         Field { name: "path", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "verb", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NonResourceAttributes {
@@ -192,6 +196,7 @@ pub static NON_RESOURCE_RULE: Descriptor = Descriptor {
         Field { name: "verbs", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nonResourceURLs", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NonResourceRule {
@@ -245,6 +250,7 @@ pub static RESOURCE_ATTRIBUTES: Descriptor = Descriptor {
         Field { name: "fieldSelector", tag: 8, ty: Type::Message(&crate::authorization::v1::FIELD_SELECTOR_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "labelSelector", tag: 9, ty: Type::Message(&crate::authorization::v1::LABEL_SELECTOR_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8],
 };
 
 impl Message for ResourceAttributes {
@@ -302,6 +308,7 @@ pub static RESOURCE_RULE: Descriptor = Descriptor {
         Field { name: "resources", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceNames", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ResourceRule {
@@ -351,6 +358,7 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1::SELF_SUBJECT_ACCESS_REVIEW_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1::SUBJECT_ACCESS_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for SelfSubjectAccessReview {
@@ -402,6 +410,7 @@ pub static SELF_SUBJECT_ACCESS_REVIEW_SPEC: Descriptor = Descriptor {
         Field { name: "resourceAttributes", tag: 1, ty: Type::Message(&crate::authorization::v1::RESOURCE_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nonResourceAttributes", tag: 2, ty: Type::Message(&crate::authorization::v1::NON_RESOURCE_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for SelfSubjectAccessReviewSpec {
@@ -447,6 +456,7 @@ pub static SELF_SUBJECT_RULES_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1::SELF_SUBJECT_RULES_REVIEW_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1::SUBJECT_RULES_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for SelfSubjectRulesReview {
@@ -496,6 +506,7 @@ pub static SELF_SUBJECT_RULES_REVIEW_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "namespace", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SelfSubjectRulesReviewSpec {
@@ -539,6 +550,7 @@ pub static SUBJECT_ACCESS_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1::SUBJECT_ACCESS_REVIEW_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1::SUBJECT_ACCESS_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for SubjectAccessReview {
@@ -598,6 +610,7 @@ pub static SUBJECT_ACCESS_REVIEW_SPEC: Descriptor = Descriptor {
         Field { name: "extra", tag: 5, ty: Type::Map(&Type::List(&Type::String)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "uid", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for SubjectAccessReviewSpec {
@@ -649,6 +662,7 @@ pub static SUBJECT_ACCESS_REVIEW_STATUS: Descriptor = Descriptor {
         Field { name: "reason", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "evaluationError", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 1],
 };
 
 impl Message for SubjectAccessReviewStatus {
@@ -696,6 +710,7 @@ pub static SUBJECT_RULES_REVIEW_STATUS: Descriptor = Descriptor {
         Field { name: "incomplete", tag: 3, ty: Type::Bool, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "evaluationError", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for SubjectRulesReviewStatus {

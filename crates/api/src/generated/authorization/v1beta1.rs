@@ -24,6 +24,7 @@ pub static LOCAL_SUBJECT_ACCESS_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1beta1::SUBJECT_ACCESS_REVIEW_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1beta1::SUBJECT_ACCESS_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for LocalSubjectAccessReview {
@@ -75,6 +76,7 @@ pub static NON_RESOURCE_ATTRIBUTES: Descriptor = Descriptor {
         Field { name: "path", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "verb", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NonResourceAttributes {
@@ -114,6 +116,7 @@ pub static NON_RESOURCE_RULE: Descriptor = Descriptor {
         Field { name: "verbs", tag: 1, ty: Type::List(&Type::String), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nonResourceURLs", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NonResourceRule {
@@ -167,6 +170,7 @@ pub static RESOURCE_ATTRIBUTES: Descriptor = Descriptor {
         Field { name: "fieldSelector", tag: 8, ty: Type::Message(&crate::authorization::v1::FIELD_SELECTOR_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "labelSelector", tag: 9, ty: Type::Message(&crate::authorization::v1::LABEL_SELECTOR_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8],
 };
 
 impl Message for ResourceAttributes {
@@ -224,6 +228,7 @@ pub static RESOURCE_RULE: Descriptor = Descriptor {
         Field { name: "resources", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceNames", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ResourceRule {
@@ -273,6 +278,7 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1beta1::SELF_SUBJECT_ACCESS_REVIEW_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1beta1::SUBJECT_ACCESS_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for SelfSubjectAccessReview {
@@ -324,6 +330,7 @@ pub static SELF_SUBJECT_ACCESS_REVIEW_SPEC: Descriptor = Descriptor {
         Field { name: "resourceAttributes", tag: 1, ty: Type::Message(&crate::authorization::v1beta1::RESOURCE_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nonResourceAttributes", tag: 2, ty: Type::Message(&crate::authorization::v1beta1::NON_RESOURCE_ATTRIBUTES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for SelfSubjectAccessReviewSpec {
@@ -369,6 +376,7 @@ pub static SELF_SUBJECT_RULES_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1beta1::SELF_SUBJECT_RULES_REVIEW_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1beta1::SUBJECT_RULES_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for SelfSubjectRulesReview {
@@ -418,6 +426,7 @@ pub static SELF_SUBJECT_RULES_REVIEW_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "namespace", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SelfSubjectRulesReviewSpec {
@@ -461,6 +470,7 @@ pub static SUBJECT_ACCESS_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::authorization::v1beta1::SUBJECT_ACCESS_REVIEW_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::authorization::v1beta1::SUBJECT_ACCESS_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for SubjectAccessReview {
@@ -520,6 +530,7 @@ pub static SUBJECT_ACCESS_REVIEW_SPEC: Descriptor = Descriptor {
         Field { name: "extra", tag: 5, ty: Type::Map(&Type::List(&Type::String)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "uid", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for SubjectAccessReviewSpec {
@@ -571,6 +582,7 @@ pub static SUBJECT_ACCESS_REVIEW_STATUS: Descriptor = Descriptor {
         Field { name: "reason", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "evaluationError", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 1],
 };
 
 impl Message for SubjectAccessReviewStatus {
@@ -618,6 +630,7 @@ pub static SUBJECT_RULES_REVIEW_STATUS: Descriptor = Descriptor {
         Field { name: "incomplete", tag: 3, ty: Type::Bool, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "evaluationError", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for SubjectRulesReviewStatus {

@@ -22,6 +22,7 @@ pub static CONTAINER_RESOURCE_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "targetAverageValue", tag: 3, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "container", tag: 5, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ContainerResourceMetricSource {
@@ -69,6 +70,7 @@ pub static CONTAINER_RESOURCE_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "currentAverageValue", tag: 3, ty: Type::Quantity, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "container", tag: 4, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ContainerResourceMetricStatus {
@@ -114,6 +116,7 @@ pub static CROSS_VERSION_OBJECT_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "apiVersion", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CrossVersionObjectReference {
@@ -159,6 +162,7 @@ pub static EXTERNAL_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "targetValue", tag: 3, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "targetAverageValue", tag: 4, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ExternalMetricSource {
@@ -206,6 +210,7 @@ pub static EXTERNAL_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "currentValue", tag: 3, ty: Type::Quantity, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "currentAverageValue", tag: 4, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ExternalMetricStatus {
@@ -255,6 +260,7 @@ pub static HORIZONTAL_POD_AUTOSCALER: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::autoscaling::v1::HORIZONTAL_POD_AUTOSCALER_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::autoscaling::v1::HORIZONTAL_POD_AUTOSCALER_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for HorizontalPodAutoscaler {
@@ -312,6 +318,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for HorizontalPodAutoscalerCondition {
@@ -361,6 +368,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_SPEC: Descriptor = Descriptor {
         Field { name: "maxReplicas", tag: 3, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "targetCPUUtilizationPercentage", tag: 4, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for HorizontalPodAutoscalerSpec {
@@ -410,6 +418,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_STATUS: Descriptor = Descriptor {
         Field { name: "desiredReplicas", tag: 4, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "currentCPUUtilizationPercentage", tag: 5, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for HorizontalPodAutoscalerStatus {
@@ -463,6 +472,7 @@ pub static METRIC_SPEC: Descriptor = Descriptor {
         Field { name: "containerResource", tag: 7, ty: Type::Message(&crate::autoscaling::v1::CONTAINER_RESOURCE_METRIC_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "external", tag: 5, ty: Type::Message(&crate::autoscaling::v1::EXTERNAL_METRIC_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 5, 4],
 };
 
 impl Message for MetricSpec {
@@ -518,6 +528,7 @@ pub static METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "containerResource", tag: 7, ty: Type::Message(&crate::autoscaling::v1::CONTAINER_RESOURCE_METRIC_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "external", tag: 5, ty: Type::Message(&crate::autoscaling::v1::EXTERNAL_METRIC_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 5, 4],
 };
 
 impl Message for MetricStatus {
@@ -571,6 +582,7 @@ pub static OBJECT_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "selector", tag: 4, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "averageValue", tag: 5, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ObjectMetricSource {
@@ -622,6 +634,7 @@ pub static OBJECT_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "selector", tag: 4, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "averageValue", tag: 5, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ObjectMetricStatus {
@@ -669,6 +682,7 @@ pub static PODS_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "targetAverageValue", tag: 2, ty: Type::Quantity, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "selector", tag: 3, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PodsMetricSource {
@@ -712,6 +726,7 @@ pub static PODS_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "currentAverageValue", tag: 2, ty: Type::Quantity, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "selector", tag: 3, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PodsMetricStatus {
@@ -755,6 +770,7 @@ pub static RESOURCE_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "targetAverageUtilization", tag: 2, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "targetAverageValue", tag: 3, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceMetricSource {
@@ -798,6 +814,7 @@ pub static RESOURCE_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "currentAverageUtilization", tag: 2, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "currentAverageValue", tag: 3, ty: Type::Quantity, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceMetricStatus {
@@ -845,6 +862,7 @@ pub static SCALE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::autoscaling::v1::SCALE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::autoscaling::v1::SCALE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Scale {
@@ -894,6 +912,7 @@ pub static SCALE_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "replicas", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "0" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ScaleSpec {
@@ -931,6 +950,7 @@ pub static SCALE_STATUS: Descriptor = Descriptor {
         Field { name: "replicas", tag: 1, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "selector", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ScaleStatus {

@@ -20,6 +20,7 @@ pub static CONTAINER_RESOURCE_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "target", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_TARGET), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "container", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ContainerResourceMetricSource {
@@ -63,6 +64,7 @@ pub static CONTAINER_RESOURCE_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "current", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_VALUE_STATUS), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "container", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ContainerResourceMetricStatus {
@@ -106,6 +108,7 @@ pub static CROSS_VERSION_OBJECT_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "apiVersion", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CrossVersionObjectReference {
@@ -147,6 +150,7 @@ pub static EXTERNAL_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "metric", tag: 1, ty: Type::Message(&crate::autoscaling::v2::METRIC_IDENTIFIER), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "target", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_TARGET), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ExternalMetricSource {
@@ -186,6 +190,7 @@ pub static EXTERNAL_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "metric", tag: 1, ty: Type::Message(&crate::autoscaling::v2::METRIC_IDENTIFIER), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "current", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_VALUE_STATUS), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ExternalMetricStatus {
@@ -227,6 +232,7 @@ pub static HPA_SCALING_POLICY: Descriptor = Descriptor {
         Field { name: "value", tag: 2, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "periodSeconds", tag: 3, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for HPAScalingPolicy {
@@ -272,6 +278,7 @@ pub static HPA_SCALING_RULES: Descriptor = Descriptor {
         Field { name: "policies", tag: 2, ty: Type::List(&Type::Message(&crate::autoscaling::v2::HPA_SCALING_POLICY)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tolerance", tag: 4, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 0, 3],
 };
 
 impl Message for HPAScalingRules {
@@ -321,6 +328,7 @@ pub static HORIZONTAL_POD_AUTOSCALER: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::autoscaling::v2::HORIZONTAL_POD_AUTOSCALER_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::autoscaling::v2::HORIZONTAL_POD_AUTOSCALER_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for HorizontalPodAutoscaler {
@@ -372,6 +380,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_BEHAVIOR: Descriptor = Descriptor {
         Field { name: "scaleUp", tag: 1, ty: Type::Message(&crate::autoscaling::v2::HPA_SCALING_RULES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "scaleDown", tag: 2, ty: Type::Message(&crate::autoscaling::v2::HPA_SCALING_RULES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for HorizontalPodAutoscalerBehavior {
@@ -417,6 +426,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for HorizontalPodAutoscalerCondition {
@@ -468,6 +478,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_SPEC: Descriptor = Descriptor {
         Field { name: "metrics", tag: 4, ty: Type::List(&Type::Message(&crate::autoscaling::v2::METRIC_SPEC)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "behavior", tag: 5, ty: Type::Message(&crate::autoscaling::v2::HORIZONTAL_POD_AUTOSCALER_BEHAVIOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for HorizontalPodAutoscalerSpec {
@@ -521,6 +532,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_STATUS: Descriptor = Descriptor {
         Field { name: "currentMetrics", tag: 5, ty: Type::List(&Type::Message(&crate::autoscaling::v2::METRIC_STATUS)), flags: Flags(0), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 6, ty: Type::List(&Type::Message(&crate::autoscaling::v2::HORIZONTAL_POD_AUTOSCALER_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for HorizontalPodAutoscalerStatus {
@@ -568,6 +580,7 @@ pub static METRIC_IDENTIFIER: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "selector", tag: 2, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for MetricIdentifier {
@@ -615,6 +628,7 @@ pub static METRIC_SPEC: Descriptor = Descriptor {
         Field { name: "containerResource", tag: 7, ty: Type::Message(&crate::autoscaling::v2::CONTAINER_RESOURCE_METRIC_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "external", tag: 5, ty: Type::Message(&crate::autoscaling::v2::EXTERNAL_METRIC_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 5, 4],
 };
 
 impl Message for MetricSpec {
@@ -670,6 +684,7 @@ pub static METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "containerResource", tag: 7, ty: Type::Message(&crate::autoscaling::v2::CONTAINER_RESOURCE_METRIC_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "external", tag: 5, ty: Type::Message(&crate::autoscaling::v2::EXTERNAL_METRIC_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 5, 4],
 };
 
 impl Message for MetricStatus {
@@ -721,6 +736,7 @@ pub static METRIC_TARGET: Descriptor = Descriptor {
         Field { name: "averageValue", tag: 3, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "averageUtilization", tag: 4, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for MetricTarget {
@@ -766,6 +782,7 @@ pub static METRIC_VALUE_STATUS: Descriptor = Descriptor {
         Field { name: "averageValue", tag: 2, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "averageUtilization", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for MetricValueStatus {
@@ -809,6 +826,7 @@ pub static OBJECT_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "target", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_TARGET), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "metric", tag: 3, ty: Type::Message(&crate::autoscaling::v2::METRIC_IDENTIFIER), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ObjectMetricSource {
@@ -852,6 +870,7 @@ pub static OBJECT_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "current", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_VALUE_STATUS), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "describedObject", tag: 3, ty: Type::Message(&crate::autoscaling::v2::CROSS_VERSION_OBJECT_REFERENCE), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ObjectMetricStatus {
@@ -893,6 +912,7 @@ pub static PODS_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "metric", tag: 1, ty: Type::Message(&crate::autoscaling::v2::METRIC_IDENTIFIER), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "target", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_TARGET), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodsMetricSource {
@@ -932,6 +952,7 @@ pub static PODS_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "metric", tag: 1, ty: Type::Message(&crate::autoscaling::v2::METRIC_IDENTIFIER), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "current", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_VALUE_STATUS), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodsMetricStatus {
@@ -971,6 +992,7 @@ pub static RESOURCE_METRIC_SOURCE: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "target", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_TARGET), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ResourceMetricSource {
@@ -1010,6 +1032,7 @@ pub static RESOURCE_METRIC_STATUS: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "current", tag: 2, ty: Type::Message(&crate::autoscaling::v2::METRIC_VALUE_STATUS), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ResourceMetricStatus {

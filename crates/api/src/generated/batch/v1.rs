@@ -24,6 +24,7 @@ pub static CRON_JOB: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::batch::v1::CRON_JOB_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::batch::v1::CRON_JOB_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for CronJob {
@@ -87,6 +88,7 @@ pub static CRON_JOB_SPEC: Descriptor = Descriptor {
         Field { name: "successfulJobsHistoryLimit", tag: 6, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "failedJobsHistoryLimit", tag: 7, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 4, 5, 6, 7, 1],
 };
 
 impl Message for CronJobSpec {
@@ -140,6 +142,7 @@ pub static CRON_JOB_STATUS: Descriptor = Descriptor {
         Field { name: "lastScheduleTime", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lastSuccessfulTime", tag: 5, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CronJobStatus {
@@ -187,6 +190,7 @@ pub static JOB: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::batch::v1::JOB_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::batch::v1::JOB_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Job {
@@ -246,6 +250,7 @@ pub static JOB_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for JobCondition {
@@ -321,6 +326,7 @@ pub static JOB_SPEC: Descriptor = Descriptor {
         Field { name: "podReplacementPolicy", tag: 14, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "managedBy", tag: 15, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 8, 9, 10, 5, 11, 12, 13, 3, 6, 7, 14, 15, 4],
 };
 
 impl Message for JobSpec {
@@ -406,6 +412,7 @@ pub static JOB_STATUS: Descriptor = Descriptor {
         Field { name: "uncountedTerminatedPods", tag: 8, ty: Type::Message(&crate::batch::v1::UNCOUNTED_TERMINATED_PODS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ready", tag: 9, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 7, 9, 10, 8, 6],
 };
 
 impl Message for JobStatus {
@@ -463,6 +470,7 @@ pub static JOB_TEMPLATE_SPEC: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::batch::v1::JOB_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for JobTemplateSpec {
@@ -500,6 +508,7 @@ pub static POD_FAILURE_POLICY: Descriptor = Descriptor {
     fields: &[
         Field { name: "rules", tag: 1, ty: Type::List(&Type::Message(&crate::batch::v1::POD_FAILURE_POLICY_RULE)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodFailurePolicy {
@@ -539,6 +548,7 @@ pub static POD_FAILURE_POLICY_ON_EXIT_CODES_REQUIREMENT: Descriptor = Descriptor
         Field { name: "operator", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "values", tag: 3, ty: Type::List(&Type::Int32), flags: Flags(Flags::REQUIRED), list: List::Set, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PodFailurePolicyOnExitCodesRequirement {
@@ -580,6 +590,7 @@ pub static POD_FAILURE_POLICY_ON_POD_CONDITIONS_PATTERN: Descriptor = Descriptor
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodFailurePolicyOnPodConditionsPattern {
@@ -621,6 +632,7 @@ pub static POD_FAILURE_POLICY_RULE: Descriptor = Descriptor {
         Field { name: "onExitCodes", tag: 2, ty: Type::Message(&crate::batch::v1::POD_FAILURE_POLICY_ON_EXIT_CODES_REQUIREMENT), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "onPodConditions", tag: 3, ty: Type::List(&Type::Message(&crate::batch::v1::POD_FAILURE_POLICY_ON_POD_CONDITIONS_PATTERN)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PodFailurePolicyRule {
@@ -660,6 +672,7 @@ pub static SUCCESS_POLICY: Descriptor = Descriptor {
     fields: &[
         Field { name: "rules", tag: 1, ty: Type::List(&Type::Message(&crate::batch::v1::SUCCESS_POLICY_RULE)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SuccessPolicy {
@@ -697,6 +710,7 @@ pub static SUCCESS_POLICY_RULE: Descriptor = Descriptor {
         Field { name: "succeededIndexes", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "succeededCount", tag: 2, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for SuccessPolicyRule {
@@ -736,6 +750,7 @@ pub static UNCOUNTED_TERMINATED_PODS: Descriptor = Descriptor {
         Field { name: "succeeded", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Set, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "failed", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Set, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for UncountedTerminatedPods {

@@ -24,6 +24,7 @@ pub static CRON_JOB: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::batch::v1beta1::CRON_JOB_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::batch::v1beta1::CRON_JOB_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for CronJob {
@@ -87,6 +88,7 @@ pub static CRON_JOB_SPEC: Descriptor = Descriptor {
         Field { name: "successfulJobsHistoryLimit", tag: 6, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "failedJobsHistoryLimit", tag: 7, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 4, 5, 6, 7, 1],
 };
 
 impl Message for CronJobSpec {
@@ -140,6 +142,7 @@ pub static CRON_JOB_STATUS: Descriptor = Descriptor {
         Field { name: "lastScheduleTime", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lastSuccessfulTime", tag: 5, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CronJobStatus {
@@ -181,6 +184,7 @@ pub static JOB_TEMPLATE_SPEC: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::batch::v1::JOB_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for JobTemplateSpec {

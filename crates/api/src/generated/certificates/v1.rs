@@ -24,6 +24,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::certificates::v1::CERTIFICATE_SIGNING_REQUEST_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::certificates::v1::CERTIFICATE_SIGNING_REQUEST_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for CertificateSigningRequest {
@@ -83,6 +84,7 @@ pub static CERTIFICATE_SIGNING_REQUEST_CONDITION: Descriptor = Descriptor {
         Field { name: "lastUpdateTime", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lastTransitionTime", tag: 5, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 4, 5, 1],
 };
 
 impl Message for CertificateSigningRequestCondition {
@@ -142,6 +144,7 @@ pub static CERTIFICATE_SIGNING_REQUEST_SPEC: Descriptor = Descriptor {
         Field { name: "groups", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "extra", tag: 6, ty: Type::Map(&Type::List(&Type::String)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 4, 5, 6, 3, 7, 1, 2],
 };
 
 impl Message for CertificateSigningRequestSpec {
@@ -193,6 +196,7 @@ pub static CERTIFICATE_SIGNING_REQUEST_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::certificates::v1::CERTIFICATE_SIGNING_REQUEST_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "certificate", tag: 2, ty: Type::Bytes, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for CertificateSigningRequestStatus {

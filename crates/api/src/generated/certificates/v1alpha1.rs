@@ -22,6 +22,7 @@ pub static CLUSTER_TRUST_BUNDLE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::certificates::v1alpha1::CLUSTER_TRUST_BUNDLE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ClusterTrustBundle {
@@ -71,6 +72,7 @@ pub static CLUSTER_TRUST_BUNDLE_SPEC: Descriptor = Descriptor {
         Field { name: "signerName", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "trustBundle", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ClusterTrustBundleSpec {

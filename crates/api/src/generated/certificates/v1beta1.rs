@@ -24,6 +24,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::certificates::v1beta1::CERTIFICATE_SIGNING_REQUEST_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::certificates::v1beta1::CERTIFICATE_SIGNING_REQUEST_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for CertificateSigningRequest {
@@ -83,6 +84,7 @@ pub static CERTIFICATE_SIGNING_REQUEST_CONDITION: Descriptor = Descriptor {
         Field { name: "lastUpdateTime", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lastTransitionTime", tag: 5, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 4, 5, 1],
 };
 
 impl Message for CertificateSigningRequestCondition {
@@ -142,6 +144,7 @@ pub static CERTIFICATE_SIGNING_REQUEST_SPEC: Descriptor = Descriptor {
         Field { name: "groups", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "extra", tag: 6, ty: Type::Map(&Type::List(&Type::String)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 4, 5, 6, 3, 7, 1, 2],
 };
 
 impl Message for CertificateSigningRequestSpec {
@@ -193,6 +196,7 @@ pub static CERTIFICATE_SIGNING_REQUEST_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::certificates::v1beta1::CERTIFICATE_SIGNING_REQUEST_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "certificate", tag: 2, ty: Type::Bytes, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for CertificateSigningRequestStatus {
@@ -236,6 +240,7 @@ pub static CLUSTER_TRUST_BUNDLE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::certificates::v1beta1::CLUSTER_TRUST_BUNDLE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ClusterTrustBundle {
@@ -285,6 +290,7 @@ pub static CLUSTER_TRUST_BUNDLE_SPEC: Descriptor = Descriptor {
         Field { name: "signerName", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "trustBundle", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ClusterTrustBundleSpec {
@@ -330,6 +336,7 @@ pub static POD_CERTIFICATE_REQUEST: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::certificates::v1beta1::POD_CERTIFICATE_REQUEST_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::certificates::v1beta1::POD_CERTIFICATE_REQUEST_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for PodCertificateRequest {
@@ -401,6 +408,7 @@ pub static POD_CERTIFICATE_REQUEST_SPEC: Descriptor = Descriptor {
         Field { name: "stubPKCS10Request", tag: 12, ty: Type::Bytes, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "unverifiedUserAnnotations", tag: 11, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 10],
 };
 
 impl Message for PodCertificateRequestSpec {
@@ -466,6 +474,7 @@ pub static POD_CERTIFICATE_REQUEST_STATUS: Descriptor = Descriptor {
         Field { name: "beginRefreshAt", tag: 5, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "notAfter", tag: 6, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for PodCertificateRequestStatus {

@@ -22,6 +22,7 @@ pub static LEASE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::coordination::v1::LEASE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for Lease {
@@ -81,6 +82,7 @@ pub static LEASE_SPEC: Descriptor = Descriptor {
         Field { name: "strategy", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preferredHolder", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for LeaseSpec {

@@ -22,6 +22,7 @@ pub static LEASE_CANDIDATE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::coordination::v1alpha2::LEASE_CANDIDATE_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for LeaseCandidate {
@@ -79,6 +80,7 @@ pub static LEASE_CANDIDATE_SPEC: Descriptor = Descriptor {
         Field { name: "emulationVersion", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "strategy", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for LeaseCandidateSpec {

@@ -22,6 +22,7 @@ pub static AWS_ELASTIC_BLOCK_STORE_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "partition", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for AWSElasticBlockStoreVolumeSource {
@@ -67,6 +68,7 @@ pub static AFFINITY: Descriptor = Descriptor {
         Field { name: "podAffinity", tag: 2, ty: Type::Message(&crate::core::v1::POD_AFFINITY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "podAntiAffinity", tag: 3, ty: Type::Message(&crate::core::v1::POD_ANTI_AFFINITY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for Affinity {
@@ -108,6 +110,7 @@ pub static APP_ARMOR_PROFILE: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "localhostProfile", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for AppArmorProfile {
@@ -147,6 +150,7 @@ pub static ATTACHED_VOLUME: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "devicePath", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for AttachedVolume {
@@ -184,6 +188,7 @@ pub static AVOID_PODS: Descriptor = Descriptor {
     fields: &[
         Field { name: "preferAvoidPods", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::PREFER_AVOID_PODS_ENTRY)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for AvoidPods {
@@ -229,6 +234,7 @@ pub static AZURE_DISK_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 5, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "false" },
         Field { name: "kind", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "ref(AzureSharedBlobDisk)" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for AzureDiskVolumeSource {
@@ -280,6 +286,7 @@ pub static AZURE_FILE_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretNamespace", tag: 4, ty: Type::String, flags: Flags(Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for AzureFilePersistentVolumeSource {
@@ -325,6 +332,7 @@ pub static AZURE_FILE_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "shareName", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for AzureFileVolumeSource {
@@ -370,6 +378,7 @@ pub static BINDING: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "target", tag: 2, ty: Type::Message(&crate::core::v1::OBJECT_REFERENCE), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for Binding {
@@ -435,6 +444,7 @@ pub static CSI_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "controllerExpandSecretRef", tag: 9, ty: Type::Message(&crate::core::v1::SECRET_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodeExpandSecretRef", tag: 10, ty: Type::Message(&crate::core::v1::SECRET_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for CSIPersistentVolumeSource {
@@ -496,6 +506,7 @@ pub static CSI_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "volumeAttributes", tag: 4, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodePublishSecretRef", tag: 5, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for CSIVolumeSource {
@@ -541,6 +552,7 @@ pub static CAPABILITIES: Descriptor = Descriptor {
         Field { name: "add", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "drop", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Capabilities {
@@ -588,6 +600,7 @@ pub static CEPH_FS_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "secretRef", tag: 5, ty: Type::Message(&crate::core::v1::SECRET_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 6, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for CephFSPersistentVolumeSource {
@@ -643,6 +656,7 @@ pub static CEPH_FS_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "secretRef", tag: 5, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 6, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for CephFSVolumeSource {
@@ -694,6 +708,7 @@ pub static CINDER_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretRef", tag: 4, ty: Type::Message(&crate::core::v1::SECRET_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for CinderPersistentVolumeSource {
@@ -741,6 +756,7 @@ pub static CINDER_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretRef", tag: 4, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for CinderVolumeSource {
@@ -782,6 +798,7 @@ pub static CLIENT_IP_CONFIG: Descriptor = Descriptor {
     fields: &[
         Field { name: "timeoutSeconds", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ClientIPConfig {
@@ -825,6 +842,7 @@ pub static CLUSTER_TRUST_BUNDLE_PROJECTION: Descriptor = Descriptor {
         Field { name: "optional", tag: 5, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "path", tag: 4, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 3],
 };
 
 impl Message for ClusterTrustBundleProjection {
@@ -874,6 +892,7 @@ pub static COMPONENT_CONDITION: Descriptor = Descriptor {
         Field { name: "message", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ComponentCondition {
@@ -921,6 +940,7 @@ pub static COMPONENT_STATUS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::COMPONENT_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ComponentStatus {
@@ -978,6 +998,7 @@ pub static CONFIG_MAP: Descriptor = Descriptor {
         Field { name: "data", tag: 2, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "binaryData", tag: 3, ty: Type::Map(&Type::Bytes), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 4, 5, 3],
 };
 
 impl Message for ConfigMap {
@@ -1031,6 +1052,7 @@ pub static CONFIG_MAP_ENV_SOURCE: Descriptor = Descriptor {
         Field { name: "localObjectReference", tag: 1, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 2, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ConfigMapEnvSource {
@@ -1072,6 +1094,7 @@ pub static CONFIG_MAP_KEY_SELECTOR: Descriptor = Descriptor {
         Field { name: "key", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ConfigMapKeySelector {
@@ -1119,6 +1142,7 @@ pub static CONFIG_MAP_NODE_CONFIG_SOURCE: Descriptor = Descriptor {
         Field { name: "resourceVersion", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "kubeletConfigKey", tag: 5, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ConfigMapNodeConfigSource {
@@ -1166,6 +1190,7 @@ pub static CONFIG_MAP_PROJECTION: Descriptor = Descriptor {
         Field { name: "items", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::KEY_TO_PATH)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ConfigMapProjection {
@@ -1211,6 +1236,7 @@ pub static CONFIG_MAP_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "defaultMode", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ConfigMapVolumeSource {
@@ -1300,6 +1326,7 @@ pub static CONTAINER: Descriptor = Descriptor {
         Field { name: "stdinOnce", tag: 17, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tty", tag: 18, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 7, 8, 12, 14, 15, 17, 18, 20, 21, 22, 23, 24, 6, 19, 13, 16, 9, 10, 11],
 };
 
 impl Message for Container {
@@ -1387,6 +1414,7 @@ pub static CONTAINER_EXTENDED_RESOURCE_REQUEST: Descriptor = Descriptor {
         Field { name: "resourceName", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "requestName", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ContainerExtendedResourceRequest {
@@ -1428,6 +1456,7 @@ pub static CONTAINER_IMAGE: Descriptor = Descriptor {
         Field { name: "names", tag: 1, ty: Type::List(&Type::String), flags: Flags(0), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "sizeBytes", tag: 2, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ContainerImage {
@@ -1473,6 +1502,7 @@ pub static CONTAINER_PORT: Descriptor = Descriptor {
         Field { name: "protocol", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "\"TCP\"" },
         Field { name: "hostIP", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ContainerPort {
@@ -1518,6 +1548,7 @@ pub static CONTAINER_RESIZE_POLICY: Descriptor = Descriptor {
         Field { name: "resourceName", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "restartPolicy", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ContainerResizePolicy {
@@ -1557,6 +1588,7 @@ pub static CONTAINER_RESTART_RULE: Descriptor = Descriptor {
         Field { name: "action", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "exitCodes", tag: 2, ty: Type::Message(&crate::core::v1::CONTAINER_RESTART_RULE_ON_EXIT_CODES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ContainerRestartRule {
@@ -1596,6 +1628,7 @@ pub static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Descriptor = Descriptor {
         Field { name: "operator", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "values", tag: 2, ty: Type::List(&Type::Int32), flags: Flags(Flags::OMIT_EMPTY), list: List::Set, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ContainerRestartRuleOnExitCodes {
@@ -1637,6 +1670,7 @@ pub static CONTAINER_STATE: Descriptor = Descriptor {
         Field { name: "running", tag: 2, ty: Type::Message(&crate::core::v1::CONTAINER_STATE_RUNNING), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "terminated", tag: 3, ty: Type::Message(&crate::core::v1::CONTAINER_STATE_TERMINATED), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ContainerState {
@@ -1676,6 +1710,7 @@ pub static CONTAINER_STATE_RUNNING: Descriptor = Descriptor {
     fields: &[
         Field { name: "startedAt", tag: 1, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ContainerStateRunning {
@@ -1723,6 +1758,7 @@ pub static CONTAINER_STATE_TERMINATED: Descriptor = Descriptor {
         Field { name: "finishedAt", tag: 6, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "containerID", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for ContainerStateTerminated {
@@ -1772,6 +1808,7 @@ pub static CONTAINER_STATE_WAITING: Descriptor = Descriptor {
         Field { name: "reason", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ContainerStateWaiting {
@@ -1837,6 +1874,7 @@ pub static CONTAINER_STATUS: Descriptor = Descriptor {
         Field { name: "allocatedResourcesStatus", tag: 14, ty: Type::List(&Type::Message(&crate::core::v1::RESOURCE_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["name"]), merge_key: "name", patch_strategy: "merge", format: "", default: "" },
         Field { name: "stopSignal", tag: 15, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
 };
 
 impl Message for ContainerStatus {
@@ -1900,6 +1938,7 @@ pub static CONTAINER_USER: Descriptor = Descriptor {
     fields: &[
         Field { name: "linux", tag: 1, ty: Type::Message(&crate::core::v1::LINUX_CONTAINER_USER), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ContainerUser {
@@ -1935,6 +1974,7 @@ pub static DAEMON_ENDPOINT: Descriptor = Descriptor {
     fields: &[
         Field { name: "Port", tag: 1, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DaemonEndpoint {
@@ -1970,6 +2010,7 @@ pub static DOWNWARD_API_PROJECTION: Descriptor = Descriptor {
     fields: &[
         Field { name: "items", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::DOWNWARD_API_VOLUME_FILE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DownwardAPIProjection {
@@ -2011,6 +2052,7 @@ pub static DOWNWARD_API_VOLUME_FILE: Descriptor = Descriptor {
         Field { name: "resourceFieldRef", tag: 3, ty: Type::Message(&crate::core::v1::RESOURCE_FIELD_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "mode", tag: 4, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for DownwardAPIVolumeFile {
@@ -2054,6 +2096,7 @@ pub static DOWNWARD_API_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "items", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::DOWNWARD_API_VOLUME_FILE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "defaultMode", tag: 2, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DownwardAPIVolumeSource {
@@ -2093,6 +2136,7 @@ pub static EMPTY_DIR_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "medium", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "sizeLimit", tag: 2, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for EmptyDirVolumeSource {
@@ -2136,6 +2180,7 @@ pub static ENDPOINT_ADDRESS: Descriptor = Descriptor {
         Field { name: "nodeName", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "targetRef", tag: 2, ty: Type::Message(&crate::core::v1::OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 3, 1, 2],
 };
 
 impl Message for EndpointAddress {
@@ -2183,6 +2228,7 @@ pub static ENDPOINT_PORT: Descriptor = Descriptor {
         Field { name: "protocol", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "appProtocol", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for EndpointPort {
@@ -2228,6 +2274,7 @@ pub static ENDPOINT_SUBSET: Descriptor = Descriptor {
         Field { name: "notReadyAddresses", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::ENDPOINT_ADDRESS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 3, ty: Type::List(&Type::Message(&crate::core::v1::ENDPOINT_PORT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for EndpointSubset {
@@ -2273,6 +2320,7 @@ pub static ENDPOINTS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "subsets", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::ENDPOINT_SUBSET)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for Endpoints {
@@ -2324,6 +2372,7 @@ pub static ENV_FROM_SOURCE: Descriptor = Descriptor {
         Field { name: "configMapRef", tag: 2, ty: Type::Message(&crate::core::v1::CONFIG_MAP_ENV_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretRef", tag: 3, ty: Type::Message(&crate::core::v1::SECRET_ENV_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for EnvFromSource {
@@ -2367,6 +2416,7 @@ pub static ENV_VAR: Descriptor = Descriptor {
         Field { name: "value", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "valueFrom", tag: 3, ty: Type::Message(&crate::core::v1::ENV_VAR_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for EnvVar {
@@ -2414,6 +2464,7 @@ pub static ENV_VAR_SOURCE: Descriptor = Descriptor {
         Field { name: "secretKeyRef", tag: 4, ty: Type::Message(&crate::core::v1::SECRET_KEY_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fileKeyRef", tag: 5, ty: Type::Message(&crate::core::v1::FILE_KEY_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for EnvVarSource {
@@ -2459,6 +2510,7 @@ pub static EPHEMERAL_CONTAINER: Descriptor = Descriptor {
         Field { name: "ephemeralContainerCommon", tag: 1, ty: Type::Message(&crate::core::v1::EPHEMERAL_CONTAINER_COMMON), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "targetContainerName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for EphemeralContainer {
@@ -2544,6 +2596,7 @@ pub static EPHEMERAL_CONTAINER_COMMON: Descriptor = Descriptor {
         Field { name: "stdinOnce", tag: 17, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tty", tag: 18, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 7, 8, 12, 14, 15, 17, 18, 20, 21, 22, 23, 24, 6, 19, 13, 16, 9, 10, 11],
 };
 
 impl Message for EphemeralContainerCommon {
@@ -2627,6 +2680,7 @@ pub static EPHEMERAL_VOLUME_SOURCE: Descriptor = Descriptor {
     fields: &[
         Field { name: "volumeClaimTemplate", tag: 1, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_CLAIM_TEMPLATE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for EphemeralVolumeSource {
@@ -2694,6 +2748,7 @@ pub static EVENT: Descriptor = Descriptor {
         Field { name: "reportingComponent", tag: 14, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "reportingInstance", tag: 15, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
 };
 
 impl Message for Event {
@@ -2769,6 +2824,7 @@ pub static EVENT_SERIES: Descriptor = Descriptor {
         Field { name: "count", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lastObservedTime", tag: 2, ty: Type::MicroTime, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for EventSeries {
@@ -2808,6 +2864,7 @@ pub static EVENT_SOURCE: Descriptor = Descriptor {
         Field { name: "component", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "host", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for EventSource {
@@ -2845,6 +2902,7 @@ pub static EXEC_ACTION: Descriptor = Descriptor {
     fields: &[
         Field { name: "command", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ExecAction {
@@ -2888,6 +2946,7 @@ pub static FC_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "wwids", tag: 5, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for FCVolumeSource {
@@ -2937,6 +2996,7 @@ pub static FILE_KEY_SELECTOR: Descriptor = Descriptor {
         Field { name: "key", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "false" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for FileKeySelector {
@@ -2986,6 +3046,7 @@ pub static FLEX_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "options", tag: 5, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for FlexPersistentVolumeSource {
@@ -3037,6 +3098,7 @@ pub static FLEX_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "options", tag: 5, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for FlexVolumeSource {
@@ -3082,6 +3144,7 @@ pub static FLOCKER_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "datasetName", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "datasetUUID", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for FlockerVolumeSource {
@@ -3125,6 +3188,7 @@ pub static GCE_PERSISTENT_DISK_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "partition", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for GCEPersistentDiskVolumeSource {
@@ -3168,6 +3232,7 @@ pub static GRPC_ACTION: Descriptor = Descriptor {
         Field { name: "port", tag: 1, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "service", tag: 2, ty: Type::String, flags: Flags(Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "\"\"" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for GRPCAction {
@@ -3209,6 +3274,7 @@ pub static GIT_REPO_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "revision", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "directory", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for GitRepoVolumeSource {
@@ -3254,6 +3320,7 @@ pub static GLUSTERFS_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "endpointsNamespace", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for GlusterfsPersistentVolumeSource {
@@ -3299,6 +3366,7 @@ pub static GLUSTERFS_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "path", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for GlusterfsVolumeSource {
@@ -3346,6 +3414,7 @@ pub static HTTP_GET_ACTION: Descriptor = Descriptor {
         Field { name: "scheme", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "httpHeaders", tag: 5, ty: Type::List(&Type::Message(&crate::core::v1::HTTP_HEADER)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for HTTPGetAction {
@@ -3391,6 +3460,7 @@ pub static HTTP_HEADER: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "value", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for HTTPHeader {
@@ -3430,6 +3500,7 @@ pub static HOST_ALIAS: Descriptor = Descriptor {
         Field { name: "ip", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "hostnames", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for HostAlias {
@@ -3467,6 +3538,7 @@ pub static HOST_IP: Descriptor = Descriptor {
     fields: &[
         Field { name: "ip", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for HostIP {
@@ -3504,6 +3576,7 @@ pub static HOST_PATH_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "path", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "type", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for HostPathVolumeSource {
@@ -3561,6 +3634,7 @@ pub static ISCSI_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "secretRef", tag: 10, ty: Type::Message(&crate::core::v1::SECRET_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "initiatorName", tag: 12, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 9, 8, 10],
 };
 
 impl Message for ISCSIPersistentVolumeSource {
@@ -3636,6 +3710,7 @@ pub static ISCSI_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "secretRef", tag: 10, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "initiatorName", tag: 12, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 9, 8, 10],
 };
 
 impl Message for ISCSIVolumeSource {
@@ -3693,6 +3768,7 @@ pub static IMAGE_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "reference", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "pullPolicy", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ImageVolumeSource {
@@ -3730,6 +3806,7 @@ pub static IMAGE_VOLUME_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "imageRef", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ImageVolumeStatus {
@@ -3769,6 +3846,7 @@ pub static KEY_TO_PATH: Descriptor = Descriptor {
         Field { name: "path", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "mode", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for KeyToPath {
@@ -3812,6 +3890,7 @@ pub static LIFECYCLE: Descriptor = Descriptor {
         Field { name: "preStop", tag: 2, ty: Type::Message(&crate::core::v1::LIFECYCLE_HANDLER), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "stopSignal", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for Lifecycle {
@@ -3857,6 +3936,7 @@ pub static LIFECYCLE_HANDLER: Descriptor = Descriptor {
         Field { name: "tcpSocket", tag: 3, ty: Type::Message(&crate::core::v1::TCP_SOCKET_ACTION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "sleep", tag: 4, ty: Type::Message(&crate::core::v1::SLEEP_ACTION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for LifecycleHandler {
@@ -3904,6 +3984,7 @@ pub static LIMIT_RANGE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::LIMIT_RANGE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for LimitRange {
@@ -3961,6 +4042,7 @@ pub static LIMIT_RANGE_ITEM: Descriptor = Descriptor {
         Field { name: "defaultRequest", tag: 5, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxLimitRequestRatio", tag: 6, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for LimitRangeItem {
@@ -4006,6 +4088,7 @@ pub static LIMIT_RANGE_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "limits", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::LIMIT_RANGE_ITEM)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for LimitRangeSpec {
@@ -4045,6 +4128,7 @@ pub static LINUX_CONTAINER_USER: Descriptor = Descriptor {
         Field { name: "gid", tag: 2, ty: Type::Int64, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "supplementalGroups", tag: 3, ty: Type::List(&Type::Int64), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for LinuxContainerUser {
@@ -4090,6 +4174,7 @@ pub static LOAD_BALANCER_INGRESS: Descriptor = Descriptor {
         Field { name: "ipMode", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 4, ty: Type::List(&Type::Message(&crate::core::v1::PORT_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for LoadBalancerIngress {
@@ -4131,6 +4216,7 @@ pub static LOAD_BALANCER_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "ingress", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::LOAD_BALANCER_INGRESS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for LoadBalancerStatus {
@@ -4166,6 +4252,7 @@ pub static LOCAL_OBJECT_REFERENCE: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "\"\"" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for LocalObjectReference {
@@ -4203,6 +4290,7 @@ pub static LOCAL_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "path", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fsType", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for LocalVolumeSource {
@@ -4242,6 +4330,7 @@ pub static MODIFY_VOLUME_STATUS: Descriptor = Descriptor {
         Field { name: "targetVolumeAttributesClassName", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ModifyVolumeStatus {
@@ -4283,6 +4372,7 @@ pub static NFS_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "path", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NFSVolumeSource {
@@ -4330,6 +4420,7 @@ pub static NAMESPACE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::NAMESPACE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::NAMESPACE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Namespace {
@@ -4387,6 +4478,7 @@ pub static NAMESPACE_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for NamespaceCondition {
@@ -4430,6 +4522,7 @@ pub static NAMESPACE_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "finalizers", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for NamespaceSpec {
@@ -4467,6 +4560,7 @@ pub static NAMESPACE_STATUS: Descriptor = Descriptor {
         Field { name: "phase", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::NAMESPACE_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NamespaceStatus {
@@ -4512,6 +4606,7 @@ pub static NODE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::NODE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::NODE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Node {
@@ -4563,6 +4658,7 @@ pub static NODE_ADDRESS: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "address", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NodeAddress {
@@ -4602,6 +4698,7 @@ pub static NODE_AFFINITY: Descriptor = Descriptor {
         Field { name: "requiredDuringSchedulingIgnoredDuringExecution", tag: 1, ty: Type::Message(&crate::core::v1::NODE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preferredDuringSchedulingIgnoredDuringExecution", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::PREFERRED_SCHEDULING_TERM)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NodeAffinity {
@@ -4643,6 +4740,7 @@ pub static NODE_ALLOCATABLE_RESOURCE_CLAIM_STATUS: Descriptor = Descriptor {
         Field { name: "containers", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Set, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resources", tag: 3, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NodeAllocatableResourceClaimStatus {
@@ -4692,6 +4790,7 @@ pub static NODE_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for NodeCondition {
@@ -4737,6 +4836,7 @@ pub static NODE_CONFIG_SOURCE: Descriptor = Descriptor {
     fields: &[
         Field { name: "configMap", tag: 2, ty: Type::Message(&crate::core::v1::CONFIG_MAP_NODE_CONFIG_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for NodeConfigSource {
@@ -4778,6 +4878,7 @@ pub static NODE_CONFIG_STATUS: Descriptor = Descriptor {
         Field { name: "lastKnownGood", tag: 3, ty: Type::Message(&crate::core::v1::NODE_CONFIG_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for NodeConfigStatus {
@@ -4819,6 +4920,7 @@ pub static NODE_DAEMON_ENDPOINTS: Descriptor = Descriptor {
     fields: &[
         Field { name: "kubeletEndpoint", tag: 1, ty: Type::Message(&crate::core::v1::DAEMON_ENDPOINT), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for NodeDaemonEndpoints {
@@ -4854,6 +4956,7 @@ pub static NODE_FEATURES: Descriptor = Descriptor {
     fields: &[
         Field { name: "supplementalGroupsPolicy", tag: 1, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for NodeFeatures {
@@ -4893,6 +4996,7 @@ pub static NODE_PROXY_OPTIONS: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "path", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for NodeProxyOptions {
@@ -4938,6 +5042,7 @@ pub static NODE_RUNTIME_HANDLER: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "features", tag: 2, ty: Type::Message(&crate::core::v1::NODE_RUNTIME_HANDLER_FEATURES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NodeRuntimeHandler {
@@ -4977,6 +5082,7 @@ pub static NODE_RUNTIME_HANDLER_FEATURES: Descriptor = Descriptor {
         Field { name: "recursiveReadOnlyMounts", tag: 1, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "userNamespaces", tag: 2, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NodeRuntimeHandlerFeatures {
@@ -5014,6 +5120,7 @@ pub static NODE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "nodeSelectorTerms", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::NODE_SELECTOR_TERM)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for NodeSelector {
@@ -5053,6 +5160,7 @@ pub static NODE_SELECTOR_REQUIREMENT: Descriptor = Descriptor {
         Field { name: "operator", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "values", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NodeSelectorRequirement {
@@ -5094,6 +5202,7 @@ pub static NODE_SELECTOR_TERM: Descriptor = Descriptor {
         Field { name: "matchExpressions", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::NODE_SELECTOR_REQUIREMENT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchFields", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::NODE_SELECTOR_REQUIREMENT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NodeSelectorTerm {
@@ -5143,6 +5252,7 @@ pub static NODE_SPEC: Descriptor = Descriptor {
         Field { name: "configSource", tag: 6, ty: Type::Message(&crate::core::v1::NODE_CONFIG_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "externalID", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 6, 2, 3, 4, 5, 1],
 };
 
 impl Message for NodeSpec {
@@ -5216,6 +5326,7 @@ pub static NODE_STATUS: Descriptor = Descriptor {
         Field { name: "features", tag: 13, ty: Type::Message(&crate::core::v1::NODE_FEATURES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "declaredFeatures", tag: 14, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13],
 };
 
 impl Message for NodeStatus {
@@ -5277,6 +5388,7 @@ pub static NODE_SWAP_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "capacity", tag: 1, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for NodeSwapStatus {
@@ -5332,6 +5444,7 @@ pub static NODE_SYSTEM_INFO: Descriptor = Descriptor {
         Field { name: "architecture", tag: 10, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "swap", tag: 11, ty: Type::Message(&crate::core::v1::NODE_SWAP_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
 };
 
 impl Message for NodeSystemInfo {
@@ -5389,6 +5502,7 @@ pub static OBJECT_FIELD_SELECTOR: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fieldPath", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ObjectFieldSelector {
@@ -5438,6 +5552,7 @@ pub static OBJECT_REFERENCE: Descriptor = Descriptor {
         Field { name: "resourceVersion", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fieldPath", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for ObjectReference {
@@ -5493,6 +5608,7 @@ pub static PERSISTENT_VOLUME: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for PersistentVolume {
@@ -5550,6 +5666,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_CLAIM_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_CLAIM_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for PersistentVolumeClaim {
@@ -5609,6 +5726,7 @@ pub static PERSISTENT_VOLUME_CLAIM_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for PersistentVolumeClaimCondition {
@@ -5670,6 +5788,7 @@ pub static PERSISTENT_VOLUME_CLAIM_SPEC: Descriptor = Descriptor {
         Field { name: "dataSourceRef", tag: 8, ty: Type::Message(&crate::core::v1::TYPED_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "volumeAttributesClassName", tag: 9, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 1, 4, 5, 6, 7, 8],
 };
 
 impl Message for PersistentVolumeClaimSpec {
@@ -5735,6 +5854,7 @@ pub static PERSISTENT_VOLUME_CLAIM_STATUS: Descriptor = Descriptor {
         Field { name: "currentVolumeAttributesClassName", tag: 8, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "modifyVolumeStatus", tag: 9, ty: Type::Message(&crate::core::v1::MODIFY_VOLUME_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for PersistentVolumeClaimStatus {
@@ -5786,6 +5906,7 @@ pub static PERSISTENT_VOLUME_CLAIM_TEMPLATE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_CLAIM_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PersistentVolumeClaimTemplate {
@@ -5825,6 +5946,7 @@ pub static PERSISTENT_VOLUME_CLAIM_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "claimName", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 2, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PersistentVolumeClaimVolumeSource {
@@ -5904,6 +6026,7 @@ pub static PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "storageos", tag: 21, ty: Type::Message(&crate::core::v1::STORAGE_OS_PERSISTENT_VOLUME_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "csi", tag: 22, ty: Type::Message(&crate::core::v1::CSI_PERSISTENT_VOLUME_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21],
 };
 
 impl Message for PersistentVolumeSource {
@@ -5999,6 +6122,7 @@ pub static PERSISTENT_VOLUME_SPEC: Descriptor = Descriptor {
         Field { name: "nodeAffinity", tag: 9, ty: Type::Message(&crate::core::v1::VOLUME_NODE_AFFINITY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "volumeAttributesClassName", tag: 10, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for PersistentVolumeSpec {
@@ -6058,6 +6182,7 @@ pub static PERSISTENT_VOLUME_STATUS: Descriptor = Descriptor {
         Field { name: "reason", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lastPhaseTransitionTime", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for PersistentVolumeStatus {
@@ -6101,6 +6226,7 @@ pub static PHOTON_PERSISTENT_DISK_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "pdID", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fsType", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PhotonPersistentDiskVolumeSource {
@@ -6146,6 +6272,7 @@ pub static POD: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::POD_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::POD_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Pod {
@@ -6197,6 +6324,7 @@ pub static POD_AFFINITY: Descriptor = Descriptor {
         Field { name: "requiredDuringSchedulingIgnoredDuringExecution", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::POD_AFFINITY_TERM)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preferredDuringSchedulingIgnoredDuringExecution", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::WEIGHTED_POD_AFFINITY_TERM)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodAffinity {
@@ -6244,6 +6372,7 @@ pub static POD_AFFINITY_TERM: Descriptor = Descriptor {
         Field { name: "matchLabelKeys", tag: 5, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "mismatchLabelKeys", tag: 6, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for PodAffinityTerm {
@@ -6291,6 +6420,7 @@ pub static POD_ANTI_AFFINITY: Descriptor = Descriptor {
         Field { name: "requiredDuringSchedulingIgnoredDuringExecution", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::POD_AFFINITY_TERM)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preferredDuringSchedulingIgnoredDuringExecution", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::WEIGHTED_POD_AFFINITY_TERM)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodAntiAffinity {
@@ -6340,6 +6470,7 @@ pub static POD_ATTACH_OPTIONS: Descriptor = Descriptor {
         Field { name: "tty", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "container", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6],
 };
 
 impl Message for PodAttachOptions {
@@ -6403,6 +6534,7 @@ pub static POD_CERTIFICATE_PROJECTION: Descriptor = Descriptor {
         Field { name: "certificateChainPath", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "userAnnotations", tag: 7, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for PodCertificateProjection {
@@ -6462,6 +6594,7 @@ pub static POD_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 4, 5, 6, 1],
 };
 
 impl Message for PodCondition {
@@ -6513,6 +6646,7 @@ pub static POD_DNS_CONFIG: Descriptor = Descriptor {
         Field { name: "searches", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "options", tag: 3, ty: Type::List(&Type::Message(&crate::core::v1::POD_DNS_CONFIG_OPTION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PodDNSConfig {
@@ -6554,6 +6688,7 @@ pub static POD_DNS_CONFIG_OPTION: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "value", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodDNSConfigOption {
@@ -6605,6 +6740,7 @@ pub static POD_EXEC_OPTIONS: Descriptor = Descriptor {
         Field { name: "container", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "command", tag: 6, ty: Type::List(&Type::String), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6, 7],
 };
 
 impl Message for PodExecOptions {
@@ -6660,6 +6796,7 @@ pub static POD_EXTENDED_RESOURCE_CLAIM_STATUS: Descriptor = Descriptor {
         Field { name: "requestMappings", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::CONTAINER_EXTENDED_RESOURCE_REQUEST)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceClaimName", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodExtendedResourceClaimStatus {
@@ -6697,6 +6834,7 @@ pub static POD_IP: Descriptor = Descriptor {
     fields: &[
         Field { name: "ip", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodIP {
@@ -6754,6 +6892,7 @@ pub static POD_LOG_OPTIONS: Descriptor = Descriptor {
         Field { name: "insecureSkipTLSVerifyBackend", tag: 9, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "stream", tag: 10, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
 };
 
 impl Message for PodLogOptions {
@@ -6815,6 +6954,7 @@ pub static POD_OS: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodOS {
@@ -6854,6 +6994,7 @@ pub static POD_PORT_FORWARD_OPTIONS: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 1, ty: Type::List(&Type::Int32), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for PodPortForwardOptions {
@@ -6901,6 +7042,7 @@ pub static POD_PROXY_OPTIONS: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "path", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for PodProxyOptions {
@@ -6944,6 +7086,7 @@ pub static POD_READINESS_GATE: Descriptor = Descriptor {
     fields: &[
         Field { name: "conditionType", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodReadinessGate {
@@ -6983,6 +7126,7 @@ pub static POD_RESOURCE_CLAIM: Descriptor = Descriptor {
         Field { name: "resourceClaimName", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceClaimTemplateName", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PodResourceClaim {
@@ -7024,6 +7168,7 @@ pub static POD_RESOURCE_CLAIM_STATUS: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceClaimName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodResourceClaimStatus {
@@ -7061,6 +7206,7 @@ pub static POD_SCHEDULING_GATE: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodSchedulingGate {
@@ -7096,6 +7242,7 @@ pub static POD_SCHEDULING_GROUP: Descriptor = Descriptor {
     fields: &[
         Field { name: "podGroupName", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodSchedulingGroup {
@@ -7155,6 +7302,7 @@ pub static POD_SECURITY_CONTEXT: Descriptor = Descriptor {
         Field { name: "appArmorProfile", tag: 11, ty: Type::Message(&crate::core::v1::APP_ARMOR_PROFILE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "seLinuxChangePolicy", tag: 13, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 4, 5, 7, 3, 8, 1, 9, 10, 11, 6, 12],
 };
 
 impl Message for PodSecurityContext {
@@ -7214,6 +7362,7 @@ pub static POD_SIGNATURE: Descriptor = Descriptor {
     fields: &[
         Field { name: "podController", tag: 1, ty: Type::Message(&crate::meta::v1::OWNER_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodSignature {
@@ -7331,6 +7480,7 @@ pub static POD_SPEC: Descriptor = Descriptor {
         Field { name: "hostnameOverride", tag: 41, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "schedulingGroup", tag: 43, ty: Type::Message(&crate::core::v1::POD_SCHEDULING_GROUP), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 17, 18, 19, 20, 21, 22, 1, 11, 23, 24, 25, 26, 27, 16, 28, 29, 30, 31, 32, 33, 3, 34, 35, 36, 37, 38, 39, 40, 41],
 };
 
 impl Message for PodSpec {
@@ -7488,6 +7638,7 @@ pub static POD_STATUS: Descriptor = Descriptor {
         Field { name: "resources", tag: 20, ty: Type::Message(&crate::core::v1::RESOURCE_REQUIREMENTS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodeAllocatableResourceClaimStatuses", tag: 21, ty: Type::List(&Type::Message(&crate::core::v1::NODE_ALLOCATABLE_RESOURCE_CLAIM_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 3, 4, 6, 8, 10, 12, 13, 11, 5, 9, 14, 15, 16, 7, 0, 17, 18, 19, 20],
 };
 
 impl Message for PodStatus {
@@ -7569,6 +7720,7 @@ pub static POD_STATUS_RESULT: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 2, ty: Type::Message(&crate::core::v1::POD_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for PodStatusResult {
@@ -7622,6 +7774,7 @@ pub static POD_TEMPLATE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "template", tag: 2, ty: Type::Message(&crate::core::v1::POD_TEMPLATE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for PodTemplate {
@@ -7671,6 +7824,7 @@ pub static POD_TEMPLATE_SPEC: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::POD_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodTemplateSpec {
@@ -7712,6 +7866,7 @@ pub static PORT_STATUS: Descriptor = Descriptor {
         Field { name: "protocol", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PortStatus {
@@ -7755,6 +7910,7 @@ pub static PORTWORX_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "fsType", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PortworxVolumeSource {
@@ -7794,6 +7950,7 @@ pub static PRECONDITIONS: Descriptor = Descriptor {
     fields: &[
         Field { name: "uid", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for Preconditions {
@@ -7835,6 +7992,7 @@ pub static PREFER_AVOID_PODS_ENTRY: Descriptor = Descriptor {
         Field { name: "reason", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for PreferAvoidPodsEntry {
@@ -7878,6 +8036,7 @@ pub static PREFERRED_SCHEDULING_TERM: Descriptor = Descriptor {
         Field { name: "weight", tag: 1, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preference", tag: 2, ty: Type::Message(&crate::core::v1::NODE_SELECTOR_TERM), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PreferredSchedulingTerm {
@@ -7927,6 +8086,7 @@ pub static PROBE: Descriptor = Descriptor {
         Field { name: "failureThreshold", tag: 6, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "terminationGracePeriodSeconds", tag: 7, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for Probe {
@@ -7980,6 +8140,7 @@ pub static PROBE_HANDLER: Descriptor = Descriptor {
         Field { name: "tcpSocket", tag: 3, ty: Type::Message(&crate::core::v1::TCP_SOCKET_ACTION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "grpc", tag: 4, ty: Type::Message(&crate::core::v1::GRPC_ACTION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ProbeHandler {
@@ -8023,6 +8184,7 @@ pub static PROJECTED_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "sources", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::VOLUME_PROJECTION)), flags: Flags(0), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "defaultMode", tag: 2, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ProjectedVolumeSource {
@@ -8070,6 +8232,7 @@ pub static QUOBYTE_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "group", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tenant", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for QuobyteVolumeSource {
@@ -8129,6 +8292,7 @@ pub static RBD_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "secretRef", tag: 7, ty: Type::Message(&crate::core::v1::SECRET_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 8, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for RBDPersistentVolumeSource {
@@ -8192,6 +8356,7 @@ pub static RBD_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "secretRef", tag: 7, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "readOnly", tag: 8, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for RBDVolumeSource {
@@ -8249,6 +8414,7 @@ pub static RANGE_ALLOCATION: Descriptor = Descriptor {
         Field { name: "range", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "data", tag: 3, ty: Type::Bytes, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for RangeAllocation {
@@ -8306,6 +8472,7 @@ pub static REPLICATION_CONTROLLER: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::REPLICATION_CONTROLLER_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::REPLICATION_CONTROLLER_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ReplicationController {
@@ -8363,6 +8530,7 @@ pub static REPLICATION_CONTROLLER_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ReplicationControllerCondition {
@@ -8412,6 +8580,7 @@ pub static REPLICATION_CONTROLLER_SPEC: Descriptor = Descriptor {
         Field { name: "selector", tag: 2, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY | Flags::ATOMIC), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "template", tag: 3, ty: Type::Message(&crate::core::v1::POD_TEMPLATE_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 1],
 };
 
 impl Message for ReplicationControllerSpec {
@@ -8463,6 +8632,7 @@ pub static REPLICATION_CONTROLLER_STATUS: Descriptor = Descriptor {
         Field { name: "observedGeneration", tag: 3, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 6, ty: Type::List(&Type::Message(&crate::core::v1::REPLICATION_CONTROLLER_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 4, 2, 3, 5],
 };
 
 impl Message for ReplicationControllerStatus {
@@ -8510,6 +8680,7 @@ pub static RESOURCE_CLAIM: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "request", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ResourceClaim {
@@ -8551,6 +8722,7 @@ pub static RESOURCE_FIELD_SELECTOR: Descriptor = Descriptor {
         Field { name: "resource", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "divisor", tag: 3, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceFieldSelector {
@@ -8594,6 +8766,7 @@ pub static RESOURCE_HEALTH: Descriptor = Descriptor {
         Field { name: "health", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceHealth {
@@ -8641,6 +8814,7 @@ pub static RESOURCE_QUOTA: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::RESOURCE_QUOTA_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::RESOURCE_QUOTA_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ResourceQuota {
@@ -8694,6 +8868,7 @@ pub static RESOURCE_QUOTA_SPEC: Descriptor = Descriptor {
         Field { name: "scopes", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "scopeSelector", tag: 3, ty: Type::Message(&crate::core::v1::SCOPE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceQuotaSpec {
@@ -8735,6 +8910,7 @@ pub static RESOURCE_QUOTA_STATUS: Descriptor = Descriptor {
         Field { name: "hard", tag: 1, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "used", tag: 2, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ResourceQuotaStatus {
@@ -8776,6 +8952,7 @@ pub static RESOURCE_REQUIREMENTS: Descriptor = Descriptor {
         Field { name: "requests", tag: 2, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "claims", tag: 3, ty: Type::List(&Type::Message(&crate::core::v1::RESOURCE_CLAIM)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["name"]), merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceRequirements {
@@ -8817,6 +8994,7 @@ pub static RESOURCE_STATUS: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resources", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::RESOURCE_HEALTH)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["resourceID"]), merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ResourceStatus {
@@ -8860,6 +9038,7 @@ pub static SE_LINUX_OPTIONS: Descriptor = Descriptor {
         Field { name: "type", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "level", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for SELinuxOptions {
@@ -8919,6 +9098,7 @@ pub static SCALE_IO_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "fsType", tag: 9, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "\"xfs\"" },
         Field { name: "readOnly", tag: 10, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for ScaleIOPersistentVolumeSource {
@@ -8990,6 +9170,7 @@ pub static SCALE_IO_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "fsType", tag: 9, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "\"xfs\"" },
         Field { name: "readOnly", tag: 10, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for ScaleIOVolumeSource {
@@ -9043,6 +9224,7 @@ pub static SCOPE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "matchExpressions", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::SCOPED_RESOURCE_SELECTOR_REQUIREMENT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ScopeSelector {
@@ -9082,6 +9264,7 @@ pub static SCOPED_RESOURCE_SELECTOR_REQUIREMENT: Descriptor = Descriptor {
         Field { name: "operator", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "values", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ScopedResourceSelectorRequirement {
@@ -9123,6 +9306,7 @@ pub static SECCOMP_PROFILE: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "localhostProfile", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for SeccompProfile {
@@ -9172,6 +9356,7 @@ pub static SECRET: Descriptor = Descriptor {
         Field { name: "stringData", tag: 4, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "type", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 4, 6, 5, 3],
 };
 
 impl Message for Secret {
@@ -9227,6 +9412,7 @@ pub static SECRET_ENV_SOURCE: Descriptor = Descriptor {
         Field { name: "localObjectReference", tag: 1, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 2, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for SecretEnvSource {
@@ -9268,6 +9454,7 @@ pub static SECRET_KEY_SELECTOR: Descriptor = Descriptor {
         Field { name: "key", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for SecretKeySelector {
@@ -9311,6 +9498,7 @@ pub static SECRET_PROJECTION: Descriptor = Descriptor {
         Field { name: "items", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::KEY_TO_PATH)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for SecretProjection {
@@ -9352,6 +9540,7 @@ pub static SECRET_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "namespace", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for SecretReference {
@@ -9395,6 +9584,7 @@ pub static SECRET_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "defaultMode", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "optional", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for SecretVolumeSource {
@@ -9458,6 +9648,7 @@ pub static SECURITY_CONTEXT: Descriptor = Descriptor {
         Field { name: "seccompProfile", tag: 11, ty: Type::Message(&crate::core::v1::SECCOMP_PROFILE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "appArmorProfile", tag: 12, ty: Type::Message(&crate::core::v1::APP_ARMOR_PROFILE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 6, 7, 8, 5, 9, 3, 10, 11],
 };
 
 impl Message for SecurityContext {
@@ -9519,6 +9710,7 @@ pub static SERIALIZED_REFERENCE: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "reference", tag: 1, ty: Type::Message(&crate::core::v1::OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for SerializedReference {
@@ -9570,6 +9762,7 @@ pub static SERVICE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::core::v1::SERVICE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::core::v1::SERVICE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Service {
@@ -9629,6 +9822,7 @@ pub static SERVICE_ACCOUNT: Descriptor = Descriptor {
         Field { name: "imagePullSecrets", tag: 3, ty: Type::List(&Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "automountServiceAccountToken", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5],
 };
 
 impl Message for ServiceAccount {
@@ -9684,6 +9878,7 @@ pub static SERVICE_ACCOUNT_TOKEN_PROJECTION: Descriptor = Descriptor {
         Field { name: "expirationSeconds", tag: 2, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "path", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ServiceAccountTokenProjection {
@@ -9733,6 +9928,7 @@ pub static SERVICE_PORT: Descriptor = Descriptor {
         Field { name: "targetPort", tag: 4, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodePort", tag: 5, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 3, 4, 5, 2],
 };
 
 impl Message for ServicePort {
@@ -9782,6 +9978,7 @@ pub static SERVICE_PROXY_OPTIONS: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "path", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for ServiceProxyOptions {
@@ -9863,6 +10060,7 @@ pub static SERVICE_SPEC: Descriptor = Descriptor {
         Field { name: "internalTrafficPolicy", tag: 22, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "trafficDistribution", tag: 23, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 3, 14, 16, 17, 18, 19],
 };
 
 impl Message for ServiceSpec {
@@ -9938,6 +10136,7 @@ pub static SERVICE_STATUS: Descriptor = Descriptor {
         Field { name: "loadBalancer", tag: 1, ty: Type::Message(&crate::core::v1::LOAD_BALANCER_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 2, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ServiceStatus {
@@ -9975,6 +10174,7 @@ pub static SESSION_AFFINITY_CONFIG: Descriptor = Descriptor {
     fields: &[
         Field { name: "clientIP", tag: 1, ty: Type::Message(&crate::core::v1::CLIENT_IP_CONFIG), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SessionAffinityConfig {
@@ -10010,6 +10210,7 @@ pub static SLEEP_ACTION: Descriptor = Descriptor {
     fields: &[
         Field { name: "seconds", tag: 1, ty: Type::Int64, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for SleepAction {
@@ -10053,6 +10254,7 @@ pub static STORAGE_OS_PERSISTENT_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretRef", tag: 5, ty: Type::Message(&crate::core::v1::OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for StorageOSPersistentVolumeSource {
@@ -10104,6 +10306,7 @@ pub static STORAGE_OS_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "readOnly", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretRef", tag: 5, ty: Type::Message(&crate::core::v1::LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for StorageOSVolumeSource {
@@ -10149,6 +10352,7 @@ pub static SYSCTL: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "value", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Sysctl {
@@ -10188,6 +10392,7 @@ pub static TCP_SOCKET_ACTION: Descriptor = Descriptor {
         Field { name: "port", tag: 1, ty: Type::IntOrString, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "host", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for TCPSocketAction {
@@ -10231,6 +10436,7 @@ pub static TAINT: Descriptor = Descriptor {
         Field { name: "effect", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "timeAdded", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for Taint {
@@ -10280,6 +10486,7 @@ pub static TOLERATION: Descriptor = Descriptor {
         Field { name: "effect", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tolerationSeconds", tag: 5, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for Toleration {
@@ -10325,6 +10532,7 @@ pub static TOPOLOGY_SELECTOR_LABEL_REQUIREMENT: Descriptor = Descriptor {
         Field { name: "key", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "values", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for TopologySelectorLabelRequirement {
@@ -10362,6 +10570,7 @@ pub static TOPOLOGY_SELECTOR_TERM: Descriptor = Descriptor {
     fields: &[
         Field { name: "matchLabelExpressions", tag: 1, ty: Type::List(&Type::Message(&crate::core::v1::TOPOLOGY_SELECTOR_LABEL_REQUIREMENT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for TopologySelectorTerm {
@@ -10411,6 +10620,7 @@ pub static TOPOLOGY_SPREAD_CONSTRAINT: Descriptor = Descriptor {
         Field { name: "nodeTaintsPolicy", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchLabelKeys", tag: 8, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for TopologySpreadConstraint {
@@ -10464,6 +10674,7 @@ pub static TYPED_LOCAL_OBJECT_REFERENCE: Descriptor = Descriptor {
         Field { name: "kind", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "name", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for TypedLocalObjectReference {
@@ -10509,6 +10720,7 @@ pub static TYPED_OBJECT_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "namespace", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for TypedObjectReference {
@@ -10552,6 +10764,7 @@ pub static VOLUME: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "volumeSource", tag: 2, ty: Type::Message(&crate::core::v1::VOLUME_SOURCE), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Volume {
@@ -10591,6 +10804,7 @@ pub static VOLUME_DEVICE: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "devicePath", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for VolumeDevice {
@@ -10640,6 +10854,7 @@ pub static VOLUME_MOUNT: Descriptor = Descriptor {
         Field { name: "mountPropagation", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "subPathExpr", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 3, 4, 5, 6, 2],
 };
 
 impl Message for VolumeMount {
@@ -10695,6 +10910,7 @@ pub static VOLUME_MOUNT_STATUS: Descriptor = Descriptor {
         Field { name: "recursiveReadOnly", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "volumeStatus", tag: 5, ty: Type::Message(&crate::core::v1::VOLUME_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for VolumeMountStatus {
@@ -10738,6 +10954,7 @@ pub static VOLUME_NODE_AFFINITY: Descriptor = Descriptor {
     fields: &[
         Field { name: "required", tag: 1, ty: Type::Message(&crate::core::v1::NODE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for VolumeNodeAffinity {
@@ -10783,6 +11000,7 @@ pub static VOLUME_PROJECTION: Descriptor = Descriptor {
         Field { name: "clusterTrustBundle", tag: 5, ty: Type::Message(&crate::core::v1::CLUSTER_TRUST_BUNDLE_PROJECTION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "podCertificate", tag: 6, ty: Type::Message(&crate::core::v1::POD_CERTIFICATE_PROJECTION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for VolumeProjection {
@@ -10830,6 +11048,7 @@ pub static VOLUME_RESOURCE_REQUIREMENTS: Descriptor = Descriptor {
         Field { name: "limits", tag: 1, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "requests", tag: 2, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for VolumeResourceRequirements {
@@ -10925,6 +11144,7 @@ pub static VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "ephemeral", tag: 29, ty: Type::Message(&crate::core::v1::EPHEMERAL_VOLUME_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "image", tag: 30, ty: Type::Message(&crate::core::v1::IMAGE_VOLUME_SOURCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25, 23, 26, 27, 28, 29],
 };
 
 impl Message for VolumeSource {
@@ -11018,6 +11238,7 @@ pub static VOLUME_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "image", tag: 1, ty: Type::Message(&crate::core::v1::IMAGE_VOLUME_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for VolumeStatus {
@@ -11059,6 +11280,7 @@ pub static VSPHERE_VIRTUAL_DISK_VOLUME_SOURCE: Descriptor = Descriptor {
         Field { name: "storagePolicyName", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "storagePolicyID", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for VsphereVirtualDiskVolumeSource {
@@ -11102,6 +11324,7 @@ pub static WEIGHTED_POD_AFFINITY_TERM: Descriptor = Descriptor {
         Field { name: "weight", tag: 1, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "podAffinityTerm", tag: 2, ty: Type::Message(&crate::core::v1::POD_AFFINITY_TERM), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for WeightedPodAffinityTerm {
@@ -11145,6 +11368,7 @@ pub static WINDOWS_SECURITY_CONTEXT_OPTIONS: Descriptor = Descriptor {
         Field { name: "runAsUserName", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "hostProcess", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for WindowsSecurityContextOptions {

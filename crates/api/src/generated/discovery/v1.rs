@@ -30,6 +30,7 @@ pub static ENDPOINT: Descriptor = Descriptor {
         Field { name: "zone", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "hints", tag: 8, ty: Type::Message(&crate::discovery::v1::ENDPOINT_HINTS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for Endpoint {
@@ -83,6 +84,7 @@ pub static ENDPOINT_CONDITIONS: Descriptor = Descriptor {
         Field { name: "serving", tag: 2, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "terminating", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for EndpointConditions {
@@ -124,6 +126,7 @@ pub static ENDPOINT_HINTS: Descriptor = Descriptor {
         Field { name: "forZones", tag: 1, ty: Type::List(&Type::Message(&crate::discovery::v1::FOR_ZONE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "forNodes", tag: 2, ty: Type::List(&Type::Message(&crate::discovery::v1::FOR_NODE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for EndpointHints {
@@ -167,6 +170,7 @@ pub static ENDPOINT_PORT: Descriptor = Descriptor {
         Field { name: "port", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "appProtocol", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for EndpointPort {
@@ -218,6 +222,7 @@ pub static ENDPOINT_SLICE: Descriptor = Descriptor {
         Field { name: "endpoints", tag: 2, ty: Type::List(&Type::Message(&crate::discovery::v1::ENDPOINT)), flags: Flags(0), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 3, ty: Type::List(&Type::Message(&crate::discovery::v1::ENDPOINT_PORT)), flags: Flags(0), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 4, 5, 3],
 };
 
 impl Message for EndpointSlice {
@@ -269,6 +274,7 @@ pub static FOR_NODE: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ForNode {
@@ -304,6 +310,7 @@ pub static FOR_ZONE: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ForZone {

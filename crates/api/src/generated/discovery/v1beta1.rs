@@ -28,6 +28,7 @@ pub static ENDPOINT: Descriptor = Descriptor {
         Field { name: "nodeName", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "hints", tag: 7, ty: Type::Message(&crate::discovery::v1beta1::ENDPOINT_HINTS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for Endpoint {
@@ -79,6 +80,7 @@ pub static ENDPOINT_CONDITIONS: Descriptor = Descriptor {
         Field { name: "serving", tag: 2, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "terminating", tag: 3, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for EndpointConditions {
@@ -120,6 +122,7 @@ pub static ENDPOINT_HINTS: Descriptor = Descriptor {
         Field { name: "forZones", tag: 1, ty: Type::List(&Type::Message(&crate::discovery::v1beta1::FOR_ZONE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "forNodes", tag: 2, ty: Type::List(&Type::Message(&crate::discovery::v1beta1::FOR_NODE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for EndpointHints {
@@ -163,6 +166,7 @@ pub static ENDPOINT_PORT: Descriptor = Descriptor {
         Field { name: "port", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "appProtocol", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for EndpointPort {
@@ -214,6 +218,7 @@ pub static ENDPOINT_SLICE: Descriptor = Descriptor {
         Field { name: "endpoints", tag: 2, ty: Type::List(&Type::Message(&crate::discovery::v1beta1::ENDPOINT)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 3, ty: Type::List(&Type::Message(&crate::discovery::v1beta1::ENDPOINT_PORT)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 4, 5, 3],
 };
 
 impl Message for EndpointSlice {
@@ -265,6 +270,7 @@ pub static FOR_NODE: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ForNode {
@@ -300,6 +306,7 @@ pub static FOR_ZONE: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ForZone {

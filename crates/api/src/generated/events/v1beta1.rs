@@ -48,6 +48,7 @@ pub static EVENT: Descriptor = Descriptor {
         Field { name: "deprecatedLastTimestamp", tag: 14, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "deprecatedCount", tag: 15, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
 };
 
 impl Message for Event {
@@ -123,6 +124,7 @@ pub static EVENT_SERIES: Descriptor = Descriptor {
         Field { name: "count", tag: 1, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lastObservedTime", tag: 2, ty: Type::MicroTime, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for EventSeries {

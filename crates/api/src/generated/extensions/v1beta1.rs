@@ -24,6 +24,7 @@ pub static DAEMON_SET: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::DAEMON_SET_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::extensions::v1beta1::DAEMON_SET_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for DaemonSet {
@@ -81,6 +82,7 @@ pub static DAEMON_SET_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for DaemonSetCondition {
@@ -134,6 +136,7 @@ pub static DAEMON_SET_SPEC: Descriptor = Descriptor {
         Field { name: "templateGeneration", tag: 5, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "revisionHistoryLimit", tag: 6, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for DaemonSetSpec {
@@ -197,6 +200,7 @@ pub static DAEMON_SET_STATUS: Descriptor = Descriptor {
         Field { name: "collisionCount", tag: 9, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 10, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::DAEMON_SET_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for DaemonSetStatus {
@@ -252,6 +256,7 @@ pub static DAEMON_SET_UPDATE_STRATEGY: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollingUpdate", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::ROLLING_UPDATE_DAEMON_SET), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DaemonSetUpdateStrategy {
@@ -297,6 +302,7 @@ pub static DEPLOYMENT: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::DEPLOYMENT_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::extensions::v1beta1::DEPLOYMENT_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Deployment {
@@ -356,6 +362,7 @@ pub static DEPLOYMENT_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 4, 5, 2, 3],
 };
 
 impl Message for DeploymentCondition {
@@ -409,6 +416,7 @@ pub static DEPLOYMENT_ROLLBACK: Descriptor = Descriptor {
         Field { name: "updatedAnnotations", tag: 2, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollbackTo", tag: 3, ty: Type::Message(&crate::extensions::v1beta1::ROLLBACK_CONFIG), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for DeploymentRollback {
@@ -472,6 +480,7 @@ pub static DEPLOYMENT_SPEC: Descriptor = Descriptor {
         Field { name: "rollbackTo", tag: 8, ty: Type::Message(&crate::extensions::v1beta1::ROLLBACK_CONFIG), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "progressDeadlineSeconds", tag: 9, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8],
 };
 
 impl Message for DeploymentSpec {
@@ -539,6 +548,7 @@ pub static DEPLOYMENT_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 6, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::DEPLOYMENT_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "type", patch_strategy: "merge", format: "", default: "" },
         Field { name: "collisionCount", tag: 8, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 5, 7, 3, 8, 6],
 };
 
 impl Message for DeploymentStatus {
@@ -592,6 +602,7 @@ pub static DEPLOYMENT_STRATEGY: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rollingUpdate", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::ROLLING_UPDATE_DEPLOYMENT), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeploymentStrategy {
@@ -633,6 +644,7 @@ pub static HTTP_INGRESS_PATH: Descriptor = Descriptor {
         Field { name: "pathType", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "backend", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::INGRESS_BACKEND), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 1],
 };
 
 impl Message for HTTPIngressPath {
@@ -672,6 +684,7 @@ pub static HTTP_INGRESS_RULE_VALUE: Descriptor = Descriptor {
     fields: &[
         Field { name: "paths", tag: 1, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::HTTP_INGRESS_PATH)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for HTTPIngressRuleValue {
@@ -709,6 +722,7 @@ pub static IP_BLOCK: Descriptor = Descriptor {
         Field { name: "cidr", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "except", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IPBlock {
@@ -754,6 +768,7 @@ pub static INGRESS: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::INGRESS_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::extensions::v1beta1::INGRESS_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Ingress {
@@ -807,6 +822,7 @@ pub static INGRESS_BACKEND: Descriptor = Descriptor {
         Field { name: "servicePort", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resource", tag: 3, ty: Type::Message(&crate::core::v1::TYPED_LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressBackend {
@@ -850,6 +866,7 @@ pub static INGRESS_LOAD_BALANCER_INGRESS: Descriptor = Descriptor {
         Field { name: "hostname", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 4, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::INGRESS_PORT_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressLoadBalancerIngress {
@@ -889,6 +906,7 @@ pub static INGRESS_LOAD_BALANCER_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "ingress", tag: 1, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::INGRESS_LOAD_BALANCER_INGRESS)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressLoadBalancerStatus {
@@ -928,6 +946,7 @@ pub static INGRESS_PORT_STATUS: Descriptor = Descriptor {
         Field { name: "protocol", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressPortStatus {
@@ -969,6 +988,7 @@ pub static INGRESS_RULE: Descriptor = Descriptor {
         Field { name: "host", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ingressRuleValue", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::INGRESS_RULE_VALUE), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressRule {
@@ -1006,6 +1026,7 @@ pub static INGRESS_RULE_VALUE: Descriptor = Descriptor {
     fields: &[
         Field { name: "http", tag: 1, ty: Type::Message(&crate::extensions::v1beta1::HTTP_INGRESS_RULE_VALUE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressRuleValue {
@@ -1047,6 +1068,7 @@ pub static INGRESS_SPEC: Descriptor = Descriptor {
         Field { name: "tls", tag: 2, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::INGRESS_TLS)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rules", tag: 3, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::INGRESS_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 3, 0],
 };
 
 impl Message for IngressSpec {
@@ -1088,6 +1110,7 @@ pub static INGRESS_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "loadBalancer", tag: 1, ty: Type::Message(&crate::extensions::v1beta1::INGRESS_LOAD_BALANCER_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressStatus {
@@ -1125,6 +1148,7 @@ pub static INGRESS_TLS: Descriptor = Descriptor {
         Field { name: "hosts", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressTLS {
@@ -1168,6 +1192,7 @@ pub static NETWORK_POLICY: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::NETWORK_POLICY_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for NetworkPolicy {
@@ -1217,6 +1242,7 @@ pub static NETWORK_POLICY_EGRESS_RULE: Descriptor = Descriptor {
         Field { name: "ports", tag: 1, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::NETWORK_POLICY_PORT)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "to", tag: 2, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::NETWORK_POLICY_PEER)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NetworkPolicyEgressRule {
@@ -1256,6 +1282,7 @@ pub static NETWORK_POLICY_INGRESS_RULE: Descriptor = Descriptor {
         Field { name: "ports", tag: 1, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::NETWORK_POLICY_PORT)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "from", tag: 2, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::NETWORK_POLICY_PEER)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NetworkPolicyIngressRule {
@@ -1297,6 +1324,7 @@ pub static NETWORK_POLICY_PEER: Descriptor = Descriptor {
         Field { name: "namespaceSelector", tag: 2, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ipBlock", tag: 3, ty: Type::Message(&crate::extensions::v1beta1::IP_BLOCK), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NetworkPolicyPeer {
@@ -1340,6 +1368,7 @@ pub static NETWORK_POLICY_PORT: Descriptor = Descriptor {
         Field { name: "port", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "endPort", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NetworkPolicyPort {
@@ -1385,6 +1414,7 @@ pub static NETWORK_POLICY_SPEC: Descriptor = Descriptor {
         Field { name: "egress", tag: 3, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::NETWORK_POLICY_EGRESS_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "policyTypes", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for NetworkPolicySpec {
@@ -1434,6 +1464,7 @@ pub static REPLICA_SET: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::REPLICA_SET_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::extensions::v1beta1::REPLICA_SET_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ReplicaSet {
@@ -1491,6 +1522,7 @@ pub static REPLICA_SET_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ReplicaSetCondition {
@@ -1540,6 +1572,7 @@ pub static REPLICA_SET_SPEC: Descriptor = Descriptor {
         Field { name: "selector", tag: 2, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "template", tag: 3, ty: Type::Message(&crate::core::v1::POD_TEMPLATE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 3, 1],
 };
 
 impl Message for ReplicaSetSpec {
@@ -1593,6 +1626,7 @@ pub static REPLICA_SET_STATUS: Descriptor = Descriptor {
         Field { name: "observedGeneration", tag: 3, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 6, ty: Type::List(&Type::Message(&crate::extensions::v1beta1::REPLICA_SET_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 5, 2, 3, 6, 4],
 };
 
 impl Message for ReplicaSetStatus {
@@ -1640,6 +1674,7 @@ pub static ROLLBACK_CONFIG: Descriptor = Descriptor {
     fields: &[
         Field { name: "revision", tag: 1, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for RollbackConfig {
@@ -1677,6 +1712,7 @@ pub static ROLLING_UPDATE_DAEMON_SET: Descriptor = Descriptor {
         Field { name: "maxUnavailable", tag: 1, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxSurge", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for RollingUpdateDaemonSet {
@@ -1716,6 +1752,7 @@ pub static ROLLING_UPDATE_DEPLOYMENT: Descriptor = Descriptor {
         Field { name: "maxUnavailable", tag: 1, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maxSurge", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for RollingUpdateDeployment {
@@ -1761,6 +1798,7 @@ pub static SCALE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::extensions::v1beta1::SCALE_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::extensions::v1beta1::SCALE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Scale {
@@ -1810,6 +1848,7 @@ pub static SCALE_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "replicas", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "0" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ScaleSpec {
@@ -1849,6 +1888,7 @@ pub static SCALE_STATUS: Descriptor = Descriptor {
         Field { name: "selector", tag: 2, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "targetSelector", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ScaleStatus {

@@ -18,6 +18,7 @@ pub static EXEMPT_PRIORITY_LEVEL_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "nominalConcurrencyShares", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "lendablePercent", tag: 2, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ExemptPriorityLevelConfiguration {
@@ -55,6 +56,7 @@ pub static FLOW_DISTINGUISHER_METHOD: Descriptor = Descriptor {
     fields: &[
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for FlowDistinguisherMethod {
@@ -98,6 +100,7 @@ pub static FLOW_SCHEMA: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::flowcontrol::v1beta2::FLOW_SCHEMA_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::flowcontrol::v1beta2::FLOW_SCHEMA_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for FlowSchema {
@@ -155,6 +158,7 @@ pub static FLOW_SCHEMA_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for FlowSchemaCondition {
@@ -204,6 +208,7 @@ pub static FLOW_SCHEMA_SPEC: Descriptor = Descriptor {
         Field { name: "distinguisherMethod", tag: 3, ty: Type::Message(&crate::flowcontrol::v1beta2::FLOW_DISTINGUISHER_METHOD), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rules", tag: 4, ty: Type::List(&Type::Message(&crate::flowcontrol::v1beta2::POLICY_RULES_WITH_SUBJECTS)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for FlowSchemaSpec {
@@ -245,6 +250,7 @@ pub static FLOW_SCHEMA_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::flowcontrol::v1beta2::FLOW_SCHEMA_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for FlowSchemaStatus {
@@ -280,6 +286,7 @@ pub static GROUP_SUBJECT: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for GroupSubject {
@@ -317,6 +324,7 @@ pub static LIMIT_RESPONSE: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "queuing", tag: 2, ty: Type::Message(&crate::flowcontrol::v1beta2::QUEUING_CONFIGURATION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for LimitResponse {
@@ -360,6 +368,7 @@ pub static LIMITED_PRIORITY_LEVEL_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "lendablePercent", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "borrowingLimitPercent", tag: 4, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for LimitedPriorityLevelConfiguration {
@@ -403,6 +412,7 @@ pub static NON_RESOURCE_POLICY_RULE: Descriptor = Descriptor {
         Field { name: "verbs", tag: 1, ty: Type::List(&Type::String), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nonResourceURLs", tag: 6, ty: Type::List(&Type::String), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NonResourcePolicyRule {
@@ -444,6 +454,7 @@ pub static POLICY_RULES_WITH_SUBJECTS: Descriptor = Descriptor {
         Field { name: "resourceRules", tag: 2, ty: Type::List(&Type::Message(&crate::flowcontrol::v1beta2::RESOURCE_POLICY_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nonResourceRules", tag: 3, ty: Type::List(&Type::Message(&crate::flowcontrol::v1beta2::NON_RESOURCE_POLICY_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PolicyRulesWithSubjects {
@@ -491,6 +502,7 @@ pub static PRIORITY_LEVEL_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::flowcontrol::v1beta2::PRIORITY_LEVEL_CONFIGURATION_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::flowcontrol::v1beta2::PRIORITY_LEVEL_CONFIGURATION_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for PriorityLevelConfiguration {
@@ -548,6 +560,7 @@ pub static PRIORITY_LEVEL_CONFIGURATION_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for PriorityLevelConfigurationCondition {
@@ -591,6 +604,7 @@ pub static PRIORITY_LEVEL_CONFIGURATION_REFERENCE: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PriorityLevelConfigurationReference {
@@ -630,6 +644,7 @@ pub static PRIORITY_LEVEL_CONFIGURATION_SPEC: Descriptor = Descriptor {
         Field { name: "limited", tag: 2, ty: Type::Message(&crate::flowcontrol::v1beta2::LIMITED_PRIORITY_LEVEL_CONFIGURATION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "exempt", tag: 3, ty: Type::Message(&crate::flowcontrol::v1beta2::EXEMPT_PRIORITY_LEVEL_CONFIGURATION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PriorityLevelConfigurationSpec {
@@ -669,6 +684,7 @@ pub static PRIORITY_LEVEL_CONFIGURATION_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::flowcontrol::v1beta2::PRIORITY_LEVEL_CONFIGURATION_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PriorityLevelConfigurationStatus {
@@ -708,6 +724,7 @@ pub static QUEUING_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "handSize", tag: 2, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "queueLengthLimit", tag: 3, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for QueuingConfiguration {
@@ -755,6 +772,7 @@ pub static RESOURCE_POLICY_RULE: Descriptor = Descriptor {
         Field { name: "clusterScope", tag: 4, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "namespaces", tag: 5, ty: Type::List(&Type::String), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ResourcePolicyRule {
@@ -800,6 +818,7 @@ pub static SERVICE_ACCOUNT_SUBJECT: Descriptor = Descriptor {
         Field { name: "namespace", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "name", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ServiceAccountSubject {
@@ -843,6 +862,7 @@ pub static SUBJECT: Descriptor = Descriptor {
         Field { name: "group", tag: 3, ty: Type::Message(&crate::flowcontrol::v1beta2::GROUP_SUBJECT), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "serviceAccount", tag: 4, ty: Type::Message(&crate::flowcontrol::v1beta2::SERVICE_ACCOUNT_SUBJECT), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for Subject {
@@ -884,6 +904,7 @@ pub static USER_SUBJECT: Descriptor = Descriptor {
     fields: &[
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for UserSubject {

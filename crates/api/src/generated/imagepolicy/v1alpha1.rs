@@ -24,6 +24,7 @@ pub static IMAGE_REVIEW: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::imagepolicy::v1alpha1::IMAGE_REVIEW_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::imagepolicy::v1alpha1::IMAGE_REVIEW_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ImageReview {
@@ -73,6 +74,7 @@ pub static IMAGE_REVIEW_CONTAINER_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "image", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ImageReviewContainerSpec {
@@ -112,6 +114,7 @@ pub static IMAGE_REVIEW_SPEC: Descriptor = Descriptor {
         Field { name: "annotations", tag: 2, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "namespace", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ImageReviewSpec {
@@ -155,6 +158,7 @@ pub static IMAGE_REVIEW_STATUS: Descriptor = Descriptor {
         Field { name: "reason", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "auditAnnotations", tag: 3, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ImageReviewStatus {

@@ -26,6 +26,7 @@ pub static API_GROUP: Descriptor = Descriptor {
         Field { name: "preferredVersion", tag: 3, ty: Type::Message(&crate::meta::v1::GROUP_VERSION_FOR_DISCOVERY), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "serverAddressByClientCIDRs", tag: 4, ty: Type::List(&Type::Message(&crate::meta::v1::SERVER_ADDRESS_BY_CLIENT_CIDR)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5],
 };
 
 impl Message for APIGroup {
@@ -79,6 +80,7 @@ pub static API_GROUP_LIST: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "groups", tag: 1, ty: Type::List(&Type::Message(&crate::meta::v1::API_GROUP)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for APIGroupList {
@@ -140,6 +142,7 @@ pub static API_RESOURCE: Descriptor = Descriptor {
         Field { name: "categories", tag: 7, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "storageVersionHash", tag: 10, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 5, 6, 7, 1, 8, 3, 4, 9],
 };
 
 impl Message for APIResource {
@@ -199,6 +202,7 @@ pub static API_RESOURCE_LIST: Descriptor = Descriptor {
         Field { name: "groupVersion", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resources", tag: 2, ty: Type::List(&Type::Message(&crate::meta::v1::API_RESOURCE)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for APIResourceList {
@@ -250,6 +254,7 @@ pub static API_VERSIONS: Descriptor = Descriptor {
         Field { name: "versions", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "serverAddressByClientCIDRs", tag: 2, ty: Type::List(&Type::Message(&crate::meta::v1::SERVER_ADDRESS_BY_CLIENT_CIDR)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for APIVersions {
@@ -303,6 +308,7 @@ pub static APPLY_OPTIONS: Descriptor = Descriptor {
         Field { name: "force", tag: 2, ty: Type::Bool, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fieldManager", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ApplyOptions {
@@ -360,6 +366,7 @@ pub static CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 5, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 6, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5],
 };
 
 impl Message for Condition {
@@ -413,6 +420,7 @@ pub static CREATE_OPTIONS: Descriptor = Descriptor {
         Field { name: "fieldManager", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fieldValidation", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for CreateOptions {
@@ -474,6 +482,7 @@ pub static DELETE_OPTIONS: Descriptor = Descriptor {
         Field { name: "dryRun", tag: 5, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ignoreStoreReadErrorWithClusterBreakingPotential", tag: 6, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6, 7],
 };
 
 impl Message for DeleteOptions {
@@ -531,6 +540,7 @@ pub static FIELD_SELECTOR_REQUIREMENT: Descriptor = Descriptor {
         Field { name: "operator", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "values", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for FieldSelectorRequirement {
@@ -574,6 +584,7 @@ pub static GET_OPTIONS: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceVersion", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for GetOptions {
@@ -619,6 +630,7 @@ pub static GROUP_KIND: Descriptor = Descriptor {
         Field { name: "group", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "kind", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for GroupKind {
@@ -658,6 +670,7 @@ pub static GROUP_RESOURCE: Descriptor = Descriptor {
         Field { name: "group", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resource", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for GroupResource {
@@ -697,6 +710,7 @@ pub static GROUP_VERSION: Descriptor = Descriptor {
         Field { name: "group", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "version", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for GroupVersion {
@@ -736,6 +750,7 @@ pub static GROUP_VERSION_FOR_DISCOVERY: Descriptor = Descriptor {
         Field { name: "groupVersion", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "version", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for GroupVersionForDiscovery {
@@ -777,6 +792,7 @@ pub static GROUP_VERSION_KIND: Descriptor = Descriptor {
         Field { name: "version", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "kind", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for GroupVersionKind {
@@ -820,6 +836,7 @@ pub static GROUP_VERSION_RESOURCE: Descriptor = Descriptor {
         Field { name: "version", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resource", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for GroupVersionResource {
@@ -861,6 +878,7 @@ pub static LABEL_SELECTOR: Descriptor = Descriptor {
         Field { name: "matchLabels", tag: 1, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "matchExpressions", tag: 2, ty: Type::List(&Type::Message(&crate::meta::v1::LABEL_SELECTOR_REQUIREMENT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for LabelSelector {
@@ -902,6 +920,7 @@ pub static LABEL_SELECTOR_REQUIREMENT: Descriptor = Descriptor {
         Field { name: "operator", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "values", tag: 3, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for LabelSelectorRequirement {
@@ -949,6 +968,7 @@ pub static LIST_META: Descriptor = Descriptor {
         Field { name: "remainingItemCount", tag: 4, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "shardInfo", tag: 5, ty: Type::Message(&crate::meta::v1::SHARD_INFO), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for ListMeta {
@@ -1016,6 +1036,7 @@ pub static LIST_OPTIONS: Descriptor = Descriptor {
         Field { name: "sendInitialEvents", tag: 11, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "shardSelector", tag: 15, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 6, 8, 9, 10, 5, 7, 11, 12],
 };
 
 impl Message for ListOptions {
@@ -1091,6 +1112,7 @@ pub static MANAGED_FIELDS_ENTRY: Descriptor = Descriptor {
         Field { name: "fieldsV1", tag: 7, ty: Type::FieldsV1, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "subresource", tag: 8, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for ManagedFieldsEntry {
@@ -1166,6 +1188,7 @@ pub static OBJECT_META: Descriptor = Descriptor {
         Field { name: "finalizers", tag: 14, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Set, merge_key: "", patch_strategy: "merge", format: "", default: "" },
         Field { name: "managedFields", tag: 17, ty: Type::List(&Type::Message(&crate::meta::v1::MANAGED_FIELDS_ENTRY)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
 };
 
 impl Message for ObjectMeta {
@@ -1239,6 +1262,7 @@ pub static OWNER_REFERENCE: Descriptor = Descriptor {
         Field { name: "controller", tag: 6, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "blockOwnerDeletion", tag: 7, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 3, 0, 4, 5],
 };
 
 impl Message for OwnerReference {
@@ -1288,6 +1312,7 @@ pub static PARTIAL_OBJECT_METADATA: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for PartialObjectMetadata {
@@ -1331,6 +1356,7 @@ pub static PATCH: Descriptor = Descriptor {
     atomic: false,
     fields: &[
     ],
+    wire_order: &[],
 };
 
 impl Message for Patch {
@@ -1374,6 +1400,7 @@ pub static PATCH_OPTIONS: Descriptor = Descriptor {
         Field { name: "fieldManager", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fieldValidation", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5],
 };
 
 impl Message for PatchOptions {
@@ -1425,6 +1452,7 @@ pub static PRECONDITIONS: Descriptor = Descriptor {
         Field { name: "uid", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceVersion", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Preconditions {
@@ -1462,6 +1490,7 @@ pub static ROOT_PATHS: Descriptor = Descriptor {
     fields: &[
         Field { name: "paths", tag: 1, ty: Type::List(&Type::String), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for RootPaths {
@@ -1499,6 +1528,7 @@ pub static SERVER_ADDRESS_BY_CLIENT_CIDR: Descriptor = Descriptor {
         Field { name: "clientCIDR", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "serverAddress", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ServerAddressByClientCIDR {
@@ -1536,6 +1566,7 @@ pub static SHARD_INFO: Descriptor = Descriptor {
     fields: &[
         Field { name: "selector", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ShardInfo {
@@ -1585,6 +1616,7 @@ pub static STATUS: Descriptor = Descriptor {
         Field { name: "details", tag: 5, ty: Type::Message(&crate::meta::v1::STATUS_DETAILS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "code", tag: 6, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6, 7],
 };
 
 impl Message for Status {
@@ -1642,6 +1674,7 @@ pub static STATUS_CAUSE: Descriptor = Descriptor {
         Field { name: "message", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "field", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for StatusCause {
@@ -1691,6 +1724,7 @@ pub static STATUS_DETAILS: Descriptor = Descriptor {
         Field { name: "causes", tag: 4, ty: Type::List(&Type::Message(&crate::meta::v1::STATUS_CAUSE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "retryAfterSeconds", tag: 5, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 5, 3],
 };
 
 impl Message for StatusDetails {
@@ -1744,6 +1778,7 @@ pub static TABLE: Descriptor = Descriptor {
         Field { name: "columnDefinitions", tag: 0, ty: Type::List(&Type::Message(&crate::meta::v1::TABLE_COLUMN_DEFINITION)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rows", tag: 0, ty: Type::List(&Type::Message(&crate::meta::v1::TABLE_ROW)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[],
 };
 
 impl Message for Table {
@@ -1799,6 +1834,7 @@ pub static TABLE_COLUMN_DEFINITION: Descriptor = Descriptor {
         Field { name: "description", tag: 0, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "priority", tag: 0, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[],
 };
 
 impl Message for TableColumnDefinition {
@@ -1846,6 +1882,7 @@ pub static TABLE_OPTIONS: Descriptor = Descriptor {
         Field { name: "apiVersion", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "includeObject", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2],
 };
 
 impl Message for TableOptions {
@@ -1893,6 +1930,7 @@ pub static TABLE_ROW: Descriptor = Descriptor {
         Field { name: "conditions", tag: 0, ty: Type::List(&Type::Message(&crate::meta::v1::TABLE_ROW_CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "object", tag: 0, ty: Type::RawExtension, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[],
 };
 
 impl Message for TableRow {
@@ -1938,6 +1976,7 @@ pub static TABLE_ROW_CONDITION: Descriptor = Descriptor {
         Field { name: "reason", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "message", tag: 0, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[],
 };
 
 impl Message for TableRowCondition {
@@ -1987,6 +2026,7 @@ pub static UPDATE_OPTIONS: Descriptor = Descriptor {
         Field { name: "fieldManager", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "fieldValidation", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for UpdateOptions {
@@ -2036,6 +2076,7 @@ pub static WATCH_EVENT: Descriptor = Descriptor {
         Field { name: "type", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "object", tag: 2, ty: Type::RawExtension, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for WatchEvent {

@@ -20,6 +20,7 @@ pub static HTTP_INGRESS_PATH: Descriptor = Descriptor {
         Field { name: "pathType", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "backend", tag: 2, ty: Type::Message(&crate::networking::v1::INGRESS_BACKEND), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 1],
 };
 
 impl Message for HTTPIngressPath {
@@ -59,6 +60,7 @@ pub static HTTP_INGRESS_RULE_VALUE: Descriptor = Descriptor {
     fields: &[
         Field { name: "paths", tag: 1, ty: Type::List(&Type::Message(&crate::networking::v1::HTTP_INGRESS_PATH)), flags: Flags(Flags::REQUIRED), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for HTTPIngressRuleValue {
@@ -100,6 +102,7 @@ pub static IP_ADDRESS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1::IP_ADDRESS_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for IPAddress {
@@ -147,6 +150,7 @@ pub static IP_ADDRESS_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "parentRef", tag: 1, ty: Type::Message(&crate::networking::v1::PARENT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IPAddressSpec {
@@ -184,6 +188,7 @@ pub static IP_BLOCK: Descriptor = Descriptor {
         Field { name: "cidr", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "except", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IPBlock {
@@ -229,6 +234,7 @@ pub static INGRESS: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1::INGRESS_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::networking::v1::INGRESS_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Ingress {
@@ -280,6 +286,7 @@ pub static INGRESS_BACKEND: Descriptor = Descriptor {
         Field { name: "service", tag: 4, ty: Type::Message(&crate::networking::v1::INGRESS_SERVICE_BACKEND), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resource", tag: 3, ty: Type::Message(&crate::core::v1::TYPED_LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 0],
 };
 
 impl Message for IngressBackend {
@@ -323,6 +330,7 @@ pub static INGRESS_CLASS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1::INGRESS_CLASS_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for IngressClass {
@@ -378,6 +386,7 @@ pub static INGRESS_CLASS_PARAMETERS_REFERENCE: Descriptor = Descriptor {
         Field { name: "scope", tag: 4, ty: Type::String, flags: Flags(Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "namespace", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for IngressClassParametersReference {
@@ -423,6 +432,7 @@ pub static INGRESS_CLASS_SPEC: Descriptor = Descriptor {
         Field { name: "controller", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameters", tag: 2, ty: Type::Message(&crate::networking::v1::INGRESS_CLASS_PARAMETERS_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressClassSpec {
@@ -464,6 +474,7 @@ pub static INGRESS_LOAD_BALANCER_INGRESS: Descriptor = Descriptor {
         Field { name: "hostname", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 4, ty: Type::List(&Type::Message(&crate::networking::v1::INGRESS_PORT_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressLoadBalancerIngress {
@@ -503,6 +514,7 @@ pub static INGRESS_LOAD_BALANCER_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "ingress", tag: 1, ty: Type::List(&Type::Message(&crate::networking::v1::INGRESS_LOAD_BALANCER_INGRESS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressLoadBalancerStatus {
@@ -542,6 +554,7 @@ pub static INGRESS_PORT_STATUS: Descriptor = Descriptor {
         Field { name: "protocol", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressPortStatus {
@@ -583,6 +596,7 @@ pub static INGRESS_RULE: Descriptor = Descriptor {
         Field { name: "host", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ingressRuleValue", tag: 2, ty: Type::Message(&crate::networking::v1::INGRESS_RULE_VALUE), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressRule {
@@ -620,6 +634,7 @@ pub static INGRESS_RULE_VALUE: Descriptor = Descriptor {
     fields: &[
         Field { name: "http", tag: 1, ty: Type::Message(&crate::networking::v1::HTTP_INGRESS_RULE_VALUE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressRuleValue {
@@ -657,6 +672,7 @@ pub static INGRESS_SERVICE_BACKEND: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "port", tag: 2, ty: Type::Message(&crate::networking::v1::SERVICE_BACKEND_PORT), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressServiceBackend {
@@ -700,6 +716,7 @@ pub static INGRESS_SPEC: Descriptor = Descriptor {
         Field { name: "tls", tag: 2, ty: Type::List(&Type::Message(&crate::networking::v1::INGRESS_TLS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rules", tag: 3, ty: Type::List(&Type::Message(&crate::networking::v1::INGRESS_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 3, 0],
 };
 
 impl Message for IngressSpec {
@@ -741,6 +758,7 @@ pub static INGRESS_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "loadBalancer", tag: 1, ty: Type::Message(&crate::networking::v1::INGRESS_LOAD_BALANCER_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressStatus {
@@ -778,6 +796,7 @@ pub static INGRESS_TLS: Descriptor = Descriptor {
         Field { name: "hosts", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressTLS {
@@ -821,6 +840,7 @@ pub static NETWORK_POLICY: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1::NETWORK_POLICY_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for NetworkPolicy {
@@ -870,6 +890,7 @@ pub static NETWORK_POLICY_EGRESS_RULE: Descriptor = Descriptor {
         Field { name: "ports", tag: 1, ty: Type::List(&Type::Message(&crate::networking::v1::NETWORK_POLICY_PORT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "to", tag: 2, ty: Type::List(&Type::Message(&crate::networking::v1::NETWORK_POLICY_PEER)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NetworkPolicyEgressRule {
@@ -909,6 +930,7 @@ pub static NETWORK_POLICY_INGRESS_RULE: Descriptor = Descriptor {
         Field { name: "ports", tag: 1, ty: Type::List(&Type::Message(&crate::networking::v1::NETWORK_POLICY_PORT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "from", tag: 2, ty: Type::List(&Type::Message(&crate::networking::v1::NETWORK_POLICY_PEER)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NetworkPolicyIngressRule {
@@ -950,6 +972,7 @@ pub static NETWORK_POLICY_PEER: Descriptor = Descriptor {
         Field { name: "namespaceSelector", tag: 2, ty: Type::Message(&crate::meta::v1::LABEL_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ipBlock", tag: 3, ty: Type::Message(&crate::networking::v1::IP_BLOCK), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NetworkPolicyPeer {
@@ -993,6 +1016,7 @@ pub static NETWORK_POLICY_PORT: Descriptor = Descriptor {
         Field { name: "port", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "endPort", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NetworkPolicyPort {
@@ -1038,6 +1062,7 @@ pub static NETWORK_POLICY_SPEC: Descriptor = Descriptor {
         Field { name: "egress", tag: 3, ty: Type::List(&Type::Message(&crate::networking::v1::NETWORK_POLICY_EGRESS_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "policyTypes", tag: 4, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for NetworkPolicySpec {
@@ -1085,6 +1110,7 @@ pub static PARENT_REFERENCE: Descriptor = Descriptor {
         Field { name: "namespace", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "name", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ParentReference {
@@ -1128,6 +1154,7 @@ pub static SERVICE_BACKEND_PORT: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "number", tag: 2, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ServiceBackendPort {
@@ -1173,6 +1200,7 @@ pub static SERVICE_CIDR: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1::SERVICE_CIDR_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::networking::v1::SERVICE_CIDR_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ServiceCIDR {
@@ -1222,6 +1250,7 @@ pub static SERVICE_CIDR_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "cidrs", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ServiceCIDRSpec {
@@ -1257,6 +1286,7 @@ pub static SERVICE_CIDR_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ServiceCIDRStatus {

@@ -20,6 +20,7 @@ pub static HTTP_INGRESS_PATH: Descriptor = Descriptor {
         Field { name: "pathType", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "backend", tag: 2, ty: Type::Message(&crate::networking::v1beta1::INGRESS_BACKEND), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 2, 1],
 };
 
 impl Message for HTTPIngressPath {
@@ -59,6 +60,7 @@ pub static HTTP_INGRESS_RULE_VALUE: Descriptor = Descriptor {
     fields: &[
         Field { name: "paths", tag: 1, ty: Type::List(&Type::Message(&crate::networking::v1beta1::HTTP_INGRESS_PATH)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for HTTPIngressRuleValue {
@@ -100,6 +102,7 @@ pub static IP_ADDRESS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1beta1::IP_ADDRESS_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for IPAddress {
@@ -147,6 +150,7 @@ pub static IP_ADDRESS_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "parentRef", tag: 1, ty: Type::Message(&crate::networking::v1beta1::PARENT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IPAddressSpec {
@@ -190,6 +194,7 @@ pub static INGRESS: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1beta1::INGRESS_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::networking::v1beta1::INGRESS_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for Ingress {
@@ -243,6 +248,7 @@ pub static INGRESS_BACKEND: Descriptor = Descriptor {
         Field { name: "servicePort", tag: 2, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resource", tag: 3, ty: Type::Message(&crate::core::v1::TYPED_LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressBackend {
@@ -288,6 +294,7 @@ pub static INGRESS_CLASS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1beta1::INGRESS_CLASS_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for IngressClass {
@@ -343,6 +350,7 @@ pub static INGRESS_CLASS_PARAMETERS_REFERENCE: Descriptor = Descriptor {
         Field { name: "scope", tag: 4, ty: Type::String, flags: Flags(Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "namespace", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for IngressClassParametersReference {
@@ -388,6 +396,7 @@ pub static INGRESS_CLASS_SPEC: Descriptor = Descriptor {
         Field { name: "controller", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameters", tag: 2, ty: Type::Message(&crate::networking::v1beta1::INGRESS_CLASS_PARAMETERS_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressClassSpec {
@@ -429,6 +438,7 @@ pub static INGRESS_LOAD_BALANCER_INGRESS: Descriptor = Descriptor {
         Field { name: "hostname", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ports", tag: 4, ty: Type::List(&Type::Message(&crate::networking::v1beta1::INGRESS_PORT_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressLoadBalancerIngress {
@@ -468,6 +478,7 @@ pub static INGRESS_LOAD_BALANCER_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "ingress", tag: 1, ty: Type::List(&Type::Message(&crate::networking::v1beta1::INGRESS_LOAD_BALANCER_INGRESS)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressLoadBalancerStatus {
@@ -507,6 +518,7 @@ pub static INGRESS_PORT_STATUS: Descriptor = Descriptor {
         Field { name: "protocol", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "error", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for IngressPortStatus {
@@ -548,6 +560,7 @@ pub static INGRESS_RULE: Descriptor = Descriptor {
         Field { name: "host", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "ingressRuleValue", tag: 2, ty: Type::Message(&crate::networking::v1beta1::INGRESS_RULE_VALUE), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressRule {
@@ -585,6 +598,7 @@ pub static INGRESS_RULE_VALUE: Descriptor = Descriptor {
     fields: &[
         Field { name: "http", tag: 1, ty: Type::Message(&crate::networking::v1beta1::HTTP_INGRESS_RULE_VALUE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressRuleValue {
@@ -626,6 +640,7 @@ pub static INGRESS_SPEC: Descriptor = Descriptor {
         Field { name: "tls", tag: 2, ty: Type::List(&Type::Message(&crate::networking::v1beta1::INGRESS_TLS)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rules", tag: 3, ty: Type::List(&Type::Message(&crate::networking::v1beta1::INGRESS_RULE)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 3, 0],
 };
 
 impl Message for IngressSpec {
@@ -667,6 +682,7 @@ pub static INGRESS_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "loadBalancer", tag: 1, ty: Type::Message(&crate::networking::v1beta1::INGRESS_LOAD_BALANCER_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for IngressStatus {
@@ -704,6 +720,7 @@ pub static INGRESS_TLS: Descriptor = Descriptor {
         Field { name: "hosts", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "secretName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for IngressTLS {
@@ -747,6 +764,7 @@ pub static PARENT_REFERENCE: Descriptor = Descriptor {
         Field { name: "namespace", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "name", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ParentReference {
@@ -796,6 +814,7 @@ pub static SERVICE_CIDR: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::networking::v1beta1::SERVICE_CIDR_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::networking::v1beta1::SERVICE_CIDR_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ServiceCIDR {
@@ -845,6 +864,7 @@ pub static SERVICE_CIDR_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "cidrs", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ServiceCIDRSpec {
@@ -880,6 +900,7 @@ pub static SERVICE_CIDR_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ServiceCIDRStatus {

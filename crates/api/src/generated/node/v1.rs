@@ -16,6 +16,7 @@ pub static OVERHEAD: Descriptor = Descriptor {
     fields: &[
         Field { name: "podFixed", tag: 1, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for Overhead {
@@ -61,6 +62,7 @@ pub static RUNTIME_CLASS: Descriptor = Descriptor {
         Field { name: "overhead", tag: 3, ty: Type::Message(&crate::node::v1::OVERHEAD), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "scheduling", tag: 4, ty: Type::Message(&crate::node::v1::SCHEDULING), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5],
 };
 
 impl Message for RuntimeClass {
@@ -114,6 +116,7 @@ pub static SCHEDULING: Descriptor = Descriptor {
         Field { name: "nodeSelector", tag: 1, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY | Flags::ATOMIC), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tolerations", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::TOLERATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Scheduling {

@@ -16,6 +16,7 @@ pub static OVERHEAD: Descriptor = Descriptor {
     fields: &[
         Field { name: "podFixed", tag: 1, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for Overhead {
@@ -57,6 +58,7 @@ pub static RUNTIME_CLASS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::node::v1alpha1::RUNTIME_CLASS_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for RuntimeClass {
@@ -108,6 +110,7 @@ pub static RUNTIME_CLASS_SPEC: Descriptor = Descriptor {
         Field { name: "overhead", tag: 2, ty: Type::Message(&crate::node::v1alpha1::OVERHEAD), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "scheduling", tag: 3, ty: Type::Message(&crate::node::v1alpha1::SCHEDULING), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for RuntimeClassSpec {
@@ -149,6 +152,7 @@ pub static SCHEDULING: Descriptor = Descriptor {
         Field { name: "nodeSelector", tag: 1, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tolerations", tag: 2, ty: Type::List(&Type::Message(&crate::core::v1::TOLERATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Scheduling {

@@ -22,6 +22,7 @@ pub static EVICTION: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "deleteOptions", tag: 2, ty: Type::Message(&crate::meta::v1::DELETE_OPTIONS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for Eviction {
@@ -77,6 +78,7 @@ pub static POD_DISRUPTION_BUDGET: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::policy::v1beta1::POD_DISRUPTION_BUDGET_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::policy::v1beta1::POD_DISRUPTION_BUDGET_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for PodDisruptionBudget {
@@ -132,6 +134,7 @@ pub static POD_DISRUPTION_BUDGET_SPEC: Descriptor = Descriptor {
         Field { name: "maxUnavailable", tag: 3, ty: Type::IntOrString, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "unhealthyPodEvictionPolicy", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for PodDisruptionBudgetSpec {
@@ -163,7 +166,7 @@ meta::message_value!(PodDisruptionBudgetSpec);
 #[derive(Clone, Default, PartialEq)]
 pub struct PodDisruptionBudgetStatus {
     pub observed_generation: i64,
-    pub disrupted_pods: std::collections::BTreeMap<String, meta::Time>,
+    pub disrupted_pods: std::collections::BTreeMap<String, Option<meta::Time>>,
     pub disruptions_allowed: i32,
     pub current_healthy: i32,
     pub desired_healthy: i32,
@@ -185,6 +188,7 @@ pub static POD_DISRUPTION_BUDGET_STATUS: Descriptor = Descriptor {
         Field { name: "expectedPods", tag: 6, ty: Type::Int32, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 7, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for PodDisruptionBudgetStatus {

@@ -16,6 +16,7 @@ pub static AGGREGATION_RULE: Descriptor = Descriptor {
     fields: &[
         Field { name: "clusterRoleSelectors", tag: 1, ty: Type::List(&Type::Message(&crate::meta::v1::LABEL_SELECTOR)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for AggregationRule {
@@ -59,6 +60,7 @@ pub static CLUSTER_ROLE: Descriptor = Descriptor {
         Field { name: "rules", tag: 2, ty: Type::List(&Type::Message(&crate::rbac::v1alpha1::POLICY_RULE)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "aggregationRule", tag: 3, ty: Type::Message(&crate::rbac::v1alpha1::AGGREGATION_RULE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ClusterRole {
@@ -116,6 +118,7 @@ pub static CLUSTER_ROLE_BINDING: Descriptor = Descriptor {
         Field { name: "subjects", tag: 2, ty: Type::List(&Type::Message(&crate::rbac::v1alpha1::SUBJECT)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "roleRef", tag: 3, ty: Type::Message(&crate::rbac::v1alpha1::ROLE_REF), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ClusterRoleBinding {
@@ -173,6 +176,7 @@ pub static POLICY_RULE: Descriptor = Descriptor {
         Field { name: "resourceNames", tag: 5, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nonResourceURLs", tag: 6, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for PolicyRule {
@@ -222,6 +226,7 @@ pub static ROLE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "rules", tag: 2, ty: Type::List(&Type::Message(&crate::rbac::v1alpha1::POLICY_RULE)), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for Role {
@@ -277,6 +282,7 @@ pub static ROLE_BINDING: Descriptor = Descriptor {
         Field { name: "subjects", tag: 2, ty: Type::List(&Type::Message(&crate::rbac::v1alpha1::SUBJECT)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "roleRef", tag: 3, ty: Type::Message(&crate::rbac::v1alpha1::ROLE_REF), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for RoleBinding {
@@ -330,6 +336,7 @@ pub static ROLE_REF: Descriptor = Descriptor {
         Field { name: "kind", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "name", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for RoleRef {
@@ -375,6 +382,7 @@ pub static SUBJECT: Descriptor = Descriptor {
         Field { name: "name", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "namespace", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for Subject {

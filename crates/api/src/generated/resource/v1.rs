@@ -28,6 +28,7 @@ pub static ALLOCATED_DEVICE_STATUS: Descriptor = Descriptor {
         Field { name: "data", tag: 5, ty: Type::RawExtension, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "networkData", tag: 6, ty: Type::Message(&crate::resource::v1::NETWORK_DEVICE_DATA), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 5, 6, 3],
 };
 
 impl Message for AllocatedDeviceStatus {
@@ -79,6 +80,7 @@ pub static ALLOCATION_RESULT: Descriptor = Descriptor {
         Field { name: "nodeSelector", tag: 3, ty: Type::Message(&crate::core::v1::NODE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "allocationTimestamp", tag: 5, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for AllocationResult {
@@ -118,6 +120,7 @@ pub static CEL_DEVICE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "expression", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for CELDeviceSelector {
@@ -157,6 +160,7 @@ pub static CAPACITY_REQUEST_POLICY: Descriptor = Descriptor {
         Field { name: "validValues", tag: 3, ty: Type::List(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "validRange", tag: 4, ty: Type::Message(&crate::resource::v1::CAPACITY_REQUEST_POLICY_RANGE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CapacityRequestPolicy {
@@ -200,6 +204,7 @@ pub static CAPACITY_REQUEST_POLICY_RANGE: Descriptor = Descriptor {
         Field { name: "max", tag: 2, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "step", tag: 3, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CapacityRequestPolicyRange {
@@ -239,6 +244,7 @@ pub static CAPACITY_REQUIREMENTS: Descriptor = Descriptor {
     fields: &[
         Field { name: "requests", tag: 1, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for CapacityRequirements {
@@ -274,6 +280,7 @@ pub static COUNTER: Descriptor = Descriptor {
     fields: &[
         Field { name: "value", tag: 1, ty: Type::Quantity, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for Counter {
@@ -311,6 +318,7 @@ pub static COUNTER_SET: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "counters", tag: 2, ty: Type::Map(&Type::Message(&crate::resource::v1::COUNTER)), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for CounterSet {
@@ -372,6 +380,7 @@ pub static DEVICE: Descriptor = Descriptor {
         Field { name: "allowMultipleAllocations", tag: 12, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodeAllocatableResourceMappings", tag: 13, ty: Type::Map(&Type::Message(&crate::resource::v1::NODE_ALLOCATABLE_RESOURCE_MAPPING)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
 };
 
 impl Message for Device {
@@ -435,6 +444,7 @@ pub static DEVICE_ALLOCATION_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "requests", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "deviceConfiguration", tag: 3, ty: Type::Message(&crate::resource::v1::DEVICE_CONFIGURATION), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceAllocationConfiguration {
@@ -476,6 +486,7 @@ pub static DEVICE_ALLOCATION_RESULT: Descriptor = Descriptor {
         Field { name: "results", tag: 1, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_REQUEST_ALLOCATION_RESULT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "config", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_ALLOCATION_CONFIGURATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceAllocationResult {
@@ -527,6 +538,7 @@ pub static DEVICE_ATTRIBUTE: Descriptor = Descriptor {
         Field { name: "strings", tag: 8, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "versions", tag: 9, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for DeviceAttribute {
@@ -578,6 +590,7 @@ pub static DEVICE_CAPACITY: Descriptor = Descriptor {
         Field { name: "value", tag: 1, ty: Type::Quantity, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "requestPolicy", tag: 2, ty: Type::Message(&crate::resource::v1::CAPACITY_REQUEST_POLICY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceCapacity {
@@ -619,6 +632,7 @@ pub static DEVICE_CLAIM: Descriptor = Descriptor {
         Field { name: "constraints", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_CONSTRAINT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "config", tag: 3, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_CLAIM_CONFIGURATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceClaim {
@@ -660,6 +674,7 @@ pub static DEVICE_CLAIM_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "requests", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "deviceConfiguration", tag: 2, ty: Type::Message(&crate::resource::v1::DEVICE_CONFIGURATION), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceClaimConfiguration {
@@ -703,6 +718,7 @@ pub static DEVICE_CLASS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1::DEVICE_CLASS_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for DeviceClass {
@@ -750,6 +766,7 @@ pub static DEVICE_CLASS_CONFIGURATION: Descriptor = Descriptor {
     fields: &[
         Field { name: "deviceConfiguration", tag: 1, ty: Type::Message(&crate::resource::v1::DEVICE_CONFIGURATION), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceClassConfiguration {
@@ -789,6 +806,7 @@ pub static DEVICE_CLASS_SPEC: Descriptor = Descriptor {
         Field { name: "config", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_CLASS_CONFIGURATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "extendedResourceName", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceClassSpec {
@@ -828,6 +846,7 @@ pub static DEVICE_CONFIGURATION: Descriptor = Descriptor {
     fields: &[
         Field { name: "opaque", tag: 1, ty: Type::Message(&crate::resource::v1::OPAQUE_DEVICE_CONFIGURATION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceConfiguration {
@@ -867,6 +886,7 @@ pub static DEVICE_CONSTRAINT: Descriptor = Descriptor {
         Field { name: "matchAttribute", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "distinctAttribute", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceConstraint {
@@ -908,6 +928,7 @@ pub static DEVICE_COUNTER_CONSUMPTION: Descriptor = Descriptor {
         Field { name: "counterSet", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "counters", tag: 2, ty: Type::Map(&Type::Message(&crate::resource::v1::COUNTER)), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceCounterConsumption {
@@ -949,6 +970,7 @@ pub static DEVICE_REQUEST: Descriptor = Descriptor {
         Field { name: "exactly", tag: 2, ty: Type::Message(&crate::resource::v1::EXACT_DEVICE_REQUEST), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "firstAvailable", tag: 3, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_SUB_REQUEST)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceRequest {
@@ -1006,6 +1028,7 @@ pub static DEVICE_REQUEST_ALLOCATION_RESULT: Descriptor = Descriptor {
         Field { name: "shareID", tag: 9, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "consumedCapacity", tag: 10, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for DeviceRequestAllocationResult {
@@ -1059,6 +1082,7 @@ pub static DEVICE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "cel", tag: 1, ty: Type::Message(&crate::resource::v1::CEL_DEVICE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceSelector {
@@ -1106,6 +1130,7 @@ pub static DEVICE_SUB_REQUEST: Descriptor = Descriptor {
         Field { name: "tolerations", tag: 6, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_TOLERATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "capacity", tag: 7, ty: Type::Message(&crate::resource::v1::CAPACITY_REQUIREMENTS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for DeviceSubRequest {
@@ -1159,6 +1184,7 @@ pub static DEVICE_TAINT: Descriptor = Descriptor {
         Field { name: "effect", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "timeAdded", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for DeviceTaint {
@@ -1208,6 +1234,7 @@ pub static DEVICE_TOLERATION: Descriptor = Descriptor {
         Field { name: "effect", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tolerationSeconds", tag: 5, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for DeviceToleration {
@@ -1263,6 +1290,7 @@ pub static EXACT_DEVICE_REQUEST: Descriptor = Descriptor {
         Field { name: "tolerations", tag: 6, ty: Type::List(&Type::Message(&crate::resource::v1::DEVICE_TOLERATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "capacity", tag: 7, ty: Type::Message(&crate::resource::v1::CAPACITY_REQUIREMENTS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for ExactDeviceRequest {
@@ -1314,6 +1342,7 @@ pub static NETWORK_DEVICE_DATA: Descriptor = Descriptor {
         Field { name: "ips", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "hardwareAddress", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NetworkDeviceData {
@@ -1355,6 +1384,7 @@ pub static NODE_ALLOCATABLE_RESOURCE_MAPPING: Descriptor = Descriptor {
         Field { name: "capacityKey", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "allocationMultiplier", tag: 2, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NodeAllocatableResourceMapping {
@@ -1394,6 +1424,7 @@ pub static OPAQUE_DEVICE_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "driver", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameters", tag: 2, ty: Type::RawExtension, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for OpaqueDeviceConfiguration {
@@ -1439,6 +1470,7 @@ pub static RESOURCE_CLAIM: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1::RESOURCE_CLAIM_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::resource::v1::RESOURCE_CLAIM_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ResourceClaim {
@@ -1494,6 +1526,7 @@ pub static RESOURCE_CLAIM_CONSUMER_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 4, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "uid", tag: 5, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ResourceClaimConsumerReference {
@@ -1535,6 +1568,7 @@ pub static RESOURCE_CLAIM_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "devices", tag: 1, ty: Type::Message(&crate::resource::v1::DEVICE_CLAIM), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ResourceClaimSpec {
@@ -1574,6 +1608,7 @@ pub static RESOURCE_CLAIM_STATUS: Descriptor = Descriptor {
         Field { name: "reservedFor", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1::RESOURCE_CLAIM_CONSUMER_REFERENCE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["uid"]), merge_key: "uid", patch_strategy: "merge", format: "", default: "" },
         Field { name: "devices", tag: 4, ty: Type::List(&Type::Message(&crate::resource::v1::ALLOCATED_DEVICE_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["driver", "device", "pool", "shareID"]), merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceClaimStatus {
@@ -1619,6 +1654,7 @@ pub static RESOURCE_CLAIM_TEMPLATE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1::RESOURCE_CLAIM_TEMPLATE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ResourceClaimTemplate {
@@ -1668,6 +1704,7 @@ pub static RESOURCE_CLAIM_TEMPLATE_SPEC: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1::RESOURCE_CLAIM_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ResourceClaimTemplateSpec {
@@ -1709,6 +1746,7 @@ pub static RESOURCE_POOL: Descriptor = Descriptor {
         Field { name: "generation", tag: 2, ty: Type::Int64, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceSliceCount", tag: 3, ty: Type::Int64, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourcePool {
@@ -1754,6 +1792,7 @@ pub static RESOURCE_SLICE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1::RESOURCE_SLICE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ResourceSlice {
@@ -1815,6 +1854,7 @@ pub static RESOURCE_SLICE_SPEC: Descriptor = Descriptor {
         Field { name: "perDeviceNodeSelection", tag: 7, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "sharedCounters", tag: 8, ty: Type::List(&Type::Message(&crate::resource::v1::COUNTER_SET)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for ResourceSliceSpec {

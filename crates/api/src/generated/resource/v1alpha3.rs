@@ -16,6 +16,7 @@ pub static CEL_DEVICE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "expression", tag: 1, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for CELDeviceSelector {
@@ -51,6 +52,7 @@ pub static DEVICE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "cel", tag: 1, ty: Type::Message(&crate::resource::v1alpha3::CEL_DEVICE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceSelector {
@@ -92,6 +94,7 @@ pub static DEVICE_TAINT: Descriptor = Descriptor {
         Field { name: "effect", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "timeAdded", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for DeviceTaint {
@@ -141,6 +144,7 @@ pub static DEVICE_TAINT_RULE: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1alpha3::DEVICE_TAINT_RULE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::resource::v1alpha3::DEVICE_TAINT_RULE_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for DeviceTaintRule {
@@ -192,6 +196,7 @@ pub static DEVICE_TAINT_RULE_SPEC: Descriptor = Descriptor {
         Field { name: "deviceSelector", tag: 1, ty: Type::Message(&crate::resource::v1alpha3::DEVICE_TAINT_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "taint", tag: 2, ty: Type::Message(&crate::resource::v1alpha3::DEVICE_TAINT), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceTaintRuleSpec {
@@ -229,6 +234,7 @@ pub static DEVICE_TAINT_RULE_STATUS: Descriptor = Descriptor {
     fields: &[
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceTaintRuleStatus {
@@ -268,6 +274,7 @@ pub static DEVICE_TAINT_SELECTOR: Descriptor = Descriptor {
         Field { name: "pool", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "device", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceTaintSelector {
@@ -325,6 +332,7 @@ pub static POOL_STATUS: Descriptor = Descriptor {
         Field { name: "nodeName", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "validationError", tag: 10, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 8, 4, 5, 6, 7, 3, 2, 9],
 };
 
 impl Message for PoolStatus {
@@ -386,6 +394,7 @@ pub static RESOURCE_POOL_STATUS_REQUEST: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1alpha3::RESOURCE_POOL_STATUS_REQUEST_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::resource::v1alpha3::RESOURCE_POOL_STATUS_REQUEST_STATUS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ResourcePoolStatusRequest {
@@ -439,6 +448,7 @@ pub static RESOURCE_POOL_STATUS_REQUEST_SPEC: Descriptor = Descriptor {
         Field { name: "poolName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "limit", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "100" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourcePoolStatusRequestSpec {
@@ -482,6 +492,7 @@ pub static RESOURCE_POOL_STATUS_REQUEST_STATUS: Descriptor = Descriptor {
         Field { name: "pools", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1alpha3::POOL_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "conditions", tag: 3, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[1, 2, 0],
 };
 
 impl Message for ResourcePoolStatusRequestStatus {

@@ -28,6 +28,7 @@ pub static ALLOCATED_DEVICE_STATUS: Descriptor = Descriptor {
         Field { name: "data", tag: 5, ty: Type::RawExtension, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "networkData", tag: 6, ty: Type::Message(&crate::resource::v1beta1::NETWORK_DEVICE_DATA), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 4, 5, 6, 3],
 };
 
 impl Message for AllocatedDeviceStatus {
@@ -79,6 +80,7 @@ pub static ALLOCATION_RESULT: Descriptor = Descriptor {
         Field { name: "nodeSelector", tag: 3, ty: Type::Message(&crate::core::v1::NODE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "allocationTimestamp", tag: 5, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for AllocationResult {
@@ -140,6 +142,7 @@ pub static BASIC_DEVICE: Descriptor = Descriptor {
         Field { name: "allowMultipleAllocations", tag: 11, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodeAllocatableResourceMappings", tag: 12, ty: Type::Map(&Type::Message(&crate::resource::v1beta1::NODE_ALLOCATABLE_RESOURCE_MAPPING)), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
 };
 
 impl Message for BasicDevice {
@@ -197,6 +200,7 @@ pub static CEL_DEVICE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "expression", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for CELDeviceSelector {
@@ -236,6 +240,7 @@ pub static CAPACITY_REQUEST_POLICY: Descriptor = Descriptor {
         Field { name: "validValues", tag: 3, ty: Type::List(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "validRange", tag: 4, ty: Type::Message(&crate::resource::v1beta1::CAPACITY_REQUEST_POLICY_RANGE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CapacityRequestPolicy {
@@ -279,6 +284,7 @@ pub static CAPACITY_REQUEST_POLICY_RANGE: Descriptor = Descriptor {
         Field { name: "max", tag: 2, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "step", tag: 3, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for CapacityRequestPolicyRange {
@@ -318,6 +324,7 @@ pub static CAPACITY_REQUIREMENTS: Descriptor = Descriptor {
     fields: &[
         Field { name: "requests", tag: 1, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for CapacityRequirements {
@@ -353,6 +360,7 @@ pub static COUNTER: Descriptor = Descriptor {
     fields: &[
         Field { name: "value", tag: 1, ty: Type::Quantity, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for Counter {
@@ -390,6 +398,7 @@ pub static COUNTER_SET: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "counters", tag: 2, ty: Type::Map(&Type::Message(&crate::resource::v1beta1::COUNTER)), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for CounterSet {
@@ -429,6 +438,7 @@ pub static DEVICE: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "basic", tag: 2, ty: Type::Message(&crate::resource::v1beta1::BASIC_DEVICE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for Device {
@@ -470,6 +480,7 @@ pub static DEVICE_ALLOCATION_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "requests", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "deviceConfiguration", tag: 3, ty: Type::Message(&crate::resource::v1beta1::DEVICE_CONFIGURATION), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceAllocationConfiguration {
@@ -511,6 +522,7 @@ pub static DEVICE_ALLOCATION_RESULT: Descriptor = Descriptor {
         Field { name: "results", tag: 1, ty: Type::List(&Type::Message(&crate::resource::v1beta1::DEVICE_REQUEST_ALLOCATION_RESULT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "config", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1beta1::DEVICE_ALLOCATION_CONFIGURATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceAllocationResult {
@@ -562,6 +574,7 @@ pub static DEVICE_ATTRIBUTE: Descriptor = Descriptor {
         Field { name: "strings", tag: 8, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "versions", tag: 9, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for DeviceAttribute {
@@ -613,6 +626,7 @@ pub static DEVICE_CAPACITY: Descriptor = Descriptor {
         Field { name: "value", tag: 1, ty: Type::Quantity, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "requestPolicy", tag: 2, ty: Type::Message(&crate::resource::v1beta1::CAPACITY_REQUEST_POLICY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceCapacity {
@@ -654,6 +668,7 @@ pub static DEVICE_CLAIM: Descriptor = Descriptor {
         Field { name: "constraints", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1beta1::DEVICE_CONSTRAINT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "config", tag: 3, ty: Type::List(&Type::Message(&crate::resource::v1beta1::DEVICE_CLAIM_CONFIGURATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceClaim {
@@ -695,6 +710,7 @@ pub static DEVICE_CLAIM_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "requests", tag: 1, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "deviceConfiguration", tag: 2, ty: Type::Message(&crate::resource::v1beta1::DEVICE_CONFIGURATION), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceClaimConfiguration {
@@ -738,6 +754,7 @@ pub static DEVICE_CLASS: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1beta1::DEVICE_CLASS_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for DeviceClass {
@@ -785,6 +802,7 @@ pub static DEVICE_CLASS_CONFIGURATION: Descriptor = Descriptor {
     fields: &[
         Field { name: "deviceConfiguration", tag: 1, ty: Type::Message(&crate::resource::v1beta1::DEVICE_CONFIGURATION), flags: Flags(Flags::INLINE), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceClassConfiguration {
@@ -824,6 +842,7 @@ pub static DEVICE_CLASS_SPEC: Descriptor = Descriptor {
         Field { name: "config", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1beta1::DEVICE_CLASS_CONFIGURATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "extendedResourceName", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceClassSpec {
@@ -863,6 +882,7 @@ pub static DEVICE_CONFIGURATION: Descriptor = Descriptor {
     fields: &[
         Field { name: "opaque", tag: 1, ty: Type::Message(&crate::resource::v1beta1::OPAQUE_DEVICE_CONFIGURATION), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceConfiguration {
@@ -902,6 +922,7 @@ pub static DEVICE_CONSTRAINT: Descriptor = Descriptor {
         Field { name: "matchAttribute", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "distinctAttribute", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for DeviceConstraint {
@@ -943,6 +964,7 @@ pub static DEVICE_COUNTER_CONSUMPTION: Descriptor = Descriptor {
         Field { name: "counterSet", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "counters", tag: 2, ty: Type::Map(&Type::Message(&crate::resource::v1beta1::COUNTER)), flags: Flags(Flags::OMIT_EMPTY | Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for DeviceCounterConsumption {
@@ -996,6 +1018,7 @@ pub static DEVICE_REQUEST: Descriptor = Descriptor {
         Field { name: "tolerations", tag: 8, ty: Type::List(&Type::Message(&crate::resource::v1beta1::DEVICE_TOLERATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "capacity", tag: 9, ty: Type::Message(&crate::resource::v1beta1::CAPACITY_REQUIREMENTS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8],
 };
 
 impl Message for DeviceRequest {
@@ -1065,6 +1088,7 @@ pub static DEVICE_REQUEST_ALLOCATION_RESULT: Descriptor = Descriptor {
         Field { name: "shareID", tag: 9, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "consumedCapacity", tag: 10, ty: Type::Map(&Type::Quantity), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for DeviceRequestAllocationResult {
@@ -1118,6 +1142,7 @@ pub static DEVICE_SELECTOR: Descriptor = Descriptor {
     fields: &[
         Field { name: "cel", tag: 1, ty: Type::Message(&crate::resource::v1beta1::CEL_DEVICE_SELECTOR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for DeviceSelector {
@@ -1165,6 +1190,7 @@ pub static DEVICE_SUB_REQUEST: Descriptor = Descriptor {
         Field { name: "tolerations", tag: 7, ty: Type::List(&Type::Message(&crate::resource::v1beta1::DEVICE_TOLERATION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "capacity", tag: 8, ty: Type::Message(&crate::resource::v1beta1::CAPACITY_REQUIREMENTS), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for DeviceSubRequest {
@@ -1218,6 +1244,7 @@ pub static DEVICE_TAINT: Descriptor = Descriptor {
         Field { name: "effect", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "timeAdded", tag: 4, ty: Type::Time, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for DeviceTaint {
@@ -1267,6 +1294,7 @@ pub static DEVICE_TOLERATION: Descriptor = Descriptor {
         Field { name: "effect", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "tolerationSeconds", tag: 5, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4],
 };
 
 impl Message for DeviceToleration {
@@ -1314,6 +1342,7 @@ pub static NETWORK_DEVICE_DATA: Descriptor = Descriptor {
         Field { name: "ips", tag: 2, ty: Type::List(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "hardwareAddress", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for NetworkDeviceData {
@@ -1355,6 +1384,7 @@ pub static NODE_ALLOCATABLE_RESOURCE_MAPPING: Descriptor = Descriptor {
         Field { name: "capacityKey", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "allocationMultiplier", tag: 2, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for NodeAllocatableResourceMapping {
@@ -1394,6 +1424,7 @@ pub static OPAQUE_DEVICE_CONFIGURATION: Descriptor = Descriptor {
         Field { name: "driver", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameters", tag: 2, ty: Type::RawExtension, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for OpaqueDeviceConfiguration {
@@ -1439,6 +1470,7 @@ pub static RESOURCE_CLAIM: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1beta1::RESOURCE_CLAIM_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::resource::v1beta1::RESOURCE_CLAIM_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for ResourceClaim {
@@ -1494,6 +1526,7 @@ pub static RESOURCE_CLAIM_CONSUMER_REFERENCE: Descriptor = Descriptor {
         Field { name: "name", tag: 4, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "uid", tag: 5, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for ResourceClaimConsumerReference {
@@ -1535,6 +1568,7 @@ pub static RESOURCE_CLAIM_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "devices", tag: 1, ty: Type::Message(&crate::resource::v1beta1::DEVICE_CLAIM), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for ResourceClaimSpec {
@@ -1574,6 +1608,7 @@ pub static RESOURCE_CLAIM_STATUS: Descriptor = Descriptor {
         Field { name: "reservedFor", tag: 2, ty: Type::List(&Type::Message(&crate::resource::v1beta1::RESOURCE_CLAIM_CONSUMER_REFERENCE)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["uid"]), merge_key: "uid", patch_strategy: "merge", format: "", default: "" },
         Field { name: "devices", tag: 4, ty: Type::List(&Type::Message(&crate::resource::v1beta1::ALLOCATED_DEVICE_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["driver", "device", "pool", "shareID"]), merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourceClaimStatus {
@@ -1619,6 +1654,7 @@ pub static RESOURCE_CLAIM_TEMPLATE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1beta1::RESOURCE_CLAIM_TEMPLATE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ResourceClaimTemplate {
@@ -1668,6 +1704,7 @@ pub static RESOURCE_CLAIM_TEMPLATE_SPEC: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1beta1::RESOURCE_CLAIM_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for ResourceClaimTemplateSpec {
@@ -1709,6 +1746,7 @@ pub static RESOURCE_POOL: Descriptor = Descriptor {
         Field { name: "generation", tag: 2, ty: Type::Int64, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceSliceCount", tag: 3, ty: Type::Int64, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for ResourcePool {
@@ -1754,6 +1792,7 @@ pub static RESOURCE_SLICE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::resource::v1beta1::RESOURCE_SLICE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for ResourceSlice {
@@ -1815,6 +1854,7 @@ pub static RESOURCE_SLICE_SPEC: Descriptor = Descriptor {
         Field { name: "perDeviceNodeSelection", tag: 7, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "sharedCounters", tag: 8, ty: Type::List(&Type::Message(&crate::resource::v1beta1::COUNTER_SET)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7],
 };
 
 impl Message for ResourceSliceSpec {

@@ -14,6 +14,7 @@ pub static BASIC_SCHEDULING_POLICY: Descriptor = Descriptor {
     atomic: false,
     fields: &[
     ],
+    wire_order: &[],
 };
 
 impl Message for BasicSchedulingPolicy {
@@ -47,6 +48,7 @@ pub static GANG_SCHEDULING_POLICY: Descriptor = Descriptor {
     fields: &[
         Field { name: "minCount", tag: 1, ty: Type::Int32, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for GangSchedulingPolicy {
@@ -90,6 +92,7 @@ pub static POD_GROUP: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::scheduling::v1alpha2::POD_GROUP_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::scheduling::v1alpha2::POD_GROUP_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for PodGroup {
@@ -143,6 +146,7 @@ pub static POD_GROUP_RESOURCE_CLAIM: Descriptor = Descriptor {
         Field { name: "resourceClaimName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceClaimTemplateName", tag: 3, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for PodGroupResourceClaim {
@@ -184,6 +188,7 @@ pub static POD_GROUP_RESOURCE_CLAIM_STATUS: Descriptor = Descriptor {
         Field { name: "name", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "resourceClaimName", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodGroupResourceClaimStatus {
@@ -221,6 +226,7 @@ pub static POD_GROUP_SCHEDULING_CONSTRAINTS: Descriptor = Descriptor {
     fields: &[
         Field { name: "topology", tag: 1, ty: Type::List(&Type::Message(&crate::scheduling::v1alpha2::TOPOLOGY_CONSTRAINT)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodGroupSchedulingConstraints {
@@ -258,6 +264,7 @@ pub static POD_GROUP_SCHEDULING_POLICY: Descriptor = Descriptor {
         Field { name: "basic", tag: 1, ty: Type::Message(&crate::scheduling::v1alpha2::BASIC_SCHEDULING_POLICY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "gang", tag: 2, ty: Type::Message(&crate::scheduling::v1alpha2::GANG_SCHEDULING_POLICY), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodGroupSchedulingPolicy {
@@ -307,6 +314,7 @@ pub static POD_GROUP_SPEC: Descriptor = Descriptor {
         Field { name: "priorityClassName", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "priority", tag: 7, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for PodGroupSpec {
@@ -356,6 +364,7 @@ pub static POD_GROUP_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
         Field { name: "resourceClaimStatuses", tag: 2, ty: Type::List(&Type::Message(&crate::scheduling::v1alpha2::POD_GROUP_RESOURCE_CLAIM_STATUS)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["name"]), merge_key: "name", patch_strategy: "merge,retainKeys", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for PodGroupStatus {
@@ -405,6 +414,7 @@ pub static POD_GROUP_TEMPLATE: Descriptor = Descriptor {
         Field { name: "priorityClassName", tag: 6, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "priority", tag: 7, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6],
 };
 
 impl Message for PodGroupTemplate {
@@ -452,6 +462,7 @@ pub static POD_GROUP_TEMPLATE_REFERENCE: Descriptor = Descriptor {
     fields: &[
         Field { name: "workload", tag: 1, ty: Type::Message(&crate::scheduling::v1alpha2::WORKLOAD_POD_GROUP_TEMPLATE_REFERENCE), flags: Flags(Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for PodGroupTemplateReference {
@@ -487,6 +498,7 @@ pub static TOPOLOGY_CONSTRAINT: Descriptor = Descriptor {
     fields: &[
         Field { name: "key", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for TopologyConstraint {
@@ -526,6 +538,7 @@ pub static TYPED_LOCAL_OBJECT_REFERENCE: Descriptor = Descriptor {
         Field { name: "kind", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "name", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for TypedLocalObjectReference {
@@ -571,6 +584,7 @@ pub static WORKLOAD: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::scheduling::v1alpha2::WORKLOAD_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for Workload {
@@ -620,6 +634,7 @@ pub static WORKLOAD_POD_GROUP_TEMPLATE_REFERENCE: Descriptor = Descriptor {
         Field { name: "workloadName", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "podGroupTemplateName", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for WorkloadPodGroupTemplateReference {
@@ -659,6 +674,7 @@ pub static WORKLOAD_SPEC: Descriptor = Descriptor {
         Field { name: "controllerRef", tag: 1, ty: Type::Message(&crate::scheduling::v1alpha2::TYPED_LOCAL_OBJECT_REFERENCE), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "podGroupTemplates", tag: 2, ty: Type::List(&Type::Message(&crate::scheduling::v1alpha2::POD_GROUP_TEMPLATE)), flags: Flags(Flags::REQUIRED), list: List::Map(&["name"]), merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for WorkloadSpec {

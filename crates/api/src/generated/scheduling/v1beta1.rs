@@ -28,6 +28,7 @@ pub static PRIORITY_CLASS: Descriptor = Descriptor {
         Field { name: "description", tag: 4, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preemptionPolicy", tag: 5, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6],
 };
 
 impl Message for PriorityClass {

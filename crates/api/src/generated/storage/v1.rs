@@ -22,6 +22,7 @@ pub static CSI_DRIVER: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::storage::v1::CSI_DRIVER_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for CSIDriver {
@@ -89,6 +90,7 @@ pub static CSI_DRIVER_SPEC: Descriptor = Descriptor {
         Field { name: "serviceAccountTokenInSecrets", tag: 10, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "preventPodSchedulingIfMissing", tag: 11, ty: Type::Bool, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
 };
 
 impl Message for CSIDriverSpec {
@@ -150,6 +152,7 @@ pub static CSI_NODE: Descriptor = Descriptor {
         Field { name: "metadata", tag: 1, ty: Type::Message(&crate::meta::v1::OBJECT_META), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::storage::v1::CSI_NODE_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3],
 };
 
 impl Message for CSINode {
@@ -203,6 +206,7 @@ pub static CSI_NODE_DRIVER: Descriptor = Descriptor {
         Field { name: "topologyKeys", tag: 3, ty: Type::List(&Type::String), flags: Flags(0), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "allocatable", tag: 4, ty: Type::Message(&crate::storage::v1::VOLUME_NODE_RESOURCES), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for CSINodeDriver {
@@ -244,6 +248,7 @@ pub static CSI_NODE_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "drivers", tag: 1, ty: Type::List(&Type::Message(&crate::storage::v1::CSI_NODE_DRIVER)), flags: Flags(Flags::REQUIRED), list: List::Map(&["name"]), merge_key: "name", patch_strategy: "merge", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for CSINodeSpec {
@@ -291,6 +296,7 @@ pub static CSI_STORAGE_CAPACITY: Descriptor = Descriptor {
         Field { name: "capacity", tag: 4, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maximumVolumeSize", tag: 5, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6],
 };
 
 impl Message for CSIStorageCapacity {
@@ -362,6 +368,7 @@ pub static STORAGE_CLASS: Descriptor = Descriptor {
         Field { name: "volumeBindingMode", tag: 7, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "allowedTopologies", tag: 8, ty: Type::List(&Type::Message(&crate::core::v1::TOPOLOGY_SELECTOR_TERM)), flags: Flags(Flags::OMIT_EMPTY), list: List::Atomic, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6, 7, 8, 9],
 };
 
 impl Message for StorageClass {
@@ -423,6 +430,7 @@ pub static TOKEN_REQUEST: Descriptor = Descriptor {
         Field { name: "audience", tag: 1, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "expirationSeconds", tag: 2, ty: Type::Int64, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for TokenRequest {
@@ -468,6 +476,7 @@ pub static VOLUME_ATTACHMENT: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::storage::v1::VOLUME_ATTACHMENT_SPEC), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::storage::v1::VOLUME_ATTACHMENT_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for VolumeAttachment {
@@ -519,6 +528,7 @@ pub static VOLUME_ATTACHMENT_SOURCE: Descriptor = Descriptor {
         Field { name: "persistentVolumeName", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "inlineVolumeSpec", tag: 2, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for VolumeAttachmentSource {
@@ -560,6 +570,7 @@ pub static VOLUME_ATTACHMENT_SPEC: Descriptor = Descriptor {
         Field { name: "source", tag: 2, ty: Type::Message(&crate::storage::v1::VOLUME_ATTACHMENT_SOURCE), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodeName", tag: 3, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for VolumeAttachmentSpec {
@@ -605,6 +616,7 @@ pub static VOLUME_ATTACHMENT_STATUS: Descriptor = Descriptor {
         Field { name: "attachError", tag: 3, ty: Type::Message(&crate::storage::v1::VOLUME_ERROR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "detachError", tag: 4, ty: Type::Message(&crate::storage::v1::VOLUME_ERROR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for VolumeAttachmentStatus {
@@ -654,6 +666,7 @@ pub static VOLUME_ATTRIBUTES_CLASS: Descriptor = Descriptor {
         Field { name: "driverName", tag: 2, ty: Type::String, flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameters", tag: 3, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for VolumeAttributesClass {
@@ -707,6 +720,7 @@ pub static VOLUME_ERROR: Descriptor = Descriptor {
         Field { name: "message", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "errorCode", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for VolumeError {
@@ -746,6 +760,7 @@ pub static VOLUME_NODE_RESOURCES: Descriptor = Descriptor {
     fields: &[
         Field { name: "count", tag: 1, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for VolumeNodeResources {

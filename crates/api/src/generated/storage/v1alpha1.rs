@@ -28,6 +28,7 @@ pub static CSI_STORAGE_CAPACITY: Descriptor = Descriptor {
         Field { name: "capacity", tag: 4, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "maximumVolumeSize", tag: 5, ty: Type::Quantity, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4, 5, 6],
 };
 
 impl Message for CSIStorageCapacity {
@@ -89,6 +90,7 @@ pub static VOLUME_ATTACHMENT: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::storage::v1alpha1::VOLUME_ATTACHMENT_SPEC), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::storage::v1alpha1::VOLUME_ATTACHMENT_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for VolumeAttachment {
@@ -140,6 +142,7 @@ pub static VOLUME_ATTACHMENT_SOURCE: Descriptor = Descriptor {
         Field { name: "persistentVolumeName", tag: 1, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "inlineVolumeSpec", tag: 2, ty: Type::Message(&crate::core::v1::PERSISTENT_VOLUME_SPEC), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for VolumeAttachmentSource {
@@ -181,6 +184,7 @@ pub static VOLUME_ATTACHMENT_SPEC: Descriptor = Descriptor {
         Field { name: "source", tag: 2, ty: Type::Message(&crate::storage::v1alpha1::VOLUME_ATTACHMENT_SOURCE), flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "nodeName", tag: 3, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for VolumeAttachmentSpec {
@@ -226,6 +230,7 @@ pub static VOLUME_ATTACHMENT_STATUS: Descriptor = Descriptor {
         Field { name: "attachError", tag: 3, ty: Type::Message(&crate::storage::v1alpha1::VOLUME_ERROR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "detachError", tag: 4, ty: Type::Message(&crate::storage::v1alpha1::VOLUME_ERROR), flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2, 3],
 };
 
 impl Message for VolumeAttachmentStatus {
@@ -275,6 +280,7 @@ pub static VOLUME_ATTRIBUTES_CLASS: Descriptor = Descriptor {
         Field { name: "driverName", tag: 2, ty: Type::String, flags: Flags(0), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "parameters", tag: 3, ty: Type::Map(&Type::String), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for VolumeAttributesClass {
@@ -328,6 +334,7 @@ pub static VOLUME_ERROR: Descriptor = Descriptor {
         Field { name: "message", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "errorCode", tag: 3, ty: Type::Int32, flags: Flags(Flags::OMIT_EMPTY | Flags::OPTIONAL), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1, 2],
 };
 
 impl Message for VolumeError {

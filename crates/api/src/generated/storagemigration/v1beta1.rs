@@ -24,6 +24,7 @@ pub static STORAGE_VERSION_MIGRATION: Descriptor = Descriptor {
         Field { name: "spec", tag: 2, ty: Type::Message(&crate::storagemigration::v1beta1::STORAGE_VERSION_MIGRATION_SPEC), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
         Field { name: "status", tag: 3, ty: Type::Message(&crate::storagemigration::v1beta1::STORAGE_VERSION_MIGRATION_STATUS), flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[2, 3, 4],
 };
 
 impl Message for StorageVersionMigration {
@@ -73,6 +74,7 @@ pub static STORAGE_VERSION_MIGRATION_SPEC: Descriptor = Descriptor {
     fields: &[
         Field { name: "resource", tag: 1, ty: Type::Message(&crate::meta::v1::GROUP_RESOURCE), flags: Flags(Flags::REQUIRED), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0],
 };
 
 impl Message for StorageVersionMigrationSpec {
@@ -110,6 +112,7 @@ pub static STORAGE_VERSION_MIGRATION_STATUS: Descriptor = Descriptor {
         Field { name: "conditions", tag: 1, ty: Type::List(&Type::Message(&crate::meta::v1::CONDITION)), flags: Flags(Flags::OMIT_EMPTY), list: List::Map(&["type"]), merge_key: "type", patch_strategy: "merge", format: "", default: "" },
         Field { name: "resourceVersion", tag: 2, ty: Type::String, flags: Flags(Flags::OMIT_EMPTY), list: List::None, merge_key: "", patch_strategy: "", format: "", default: "" },
     ],
+    wire_order: &[0, 1],
 };
 
 impl Message for StorageVersionMigrationStatus {
