@@ -1,0 +1,1 @@
+qaCtCCMfGh9a_ZeIxmRaasqKxEYDsZidJ9MAxJOjrII
