@@ -21,6 +21,8 @@ pub trait Object: Message + Any {
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    /// Takes the place of `self`; `false`, and nothing done, when `from` is of another type.
+    fn assign(&mut self, from: Box<dyn Object>) -> bool;
     fn as_dyn(&self) -> &dyn Message;
     fn as_dyn_mut(&mut self) -> &mut dyn Message;
 }
@@ -62,6 +64,15 @@ macro_rules! object {
             }
             fn into_any(self: Box<Self>) -> Box<dyn std::any::Any> {
                 self
+            }
+            fn assign(&mut self, from: Box<dyn $crate::Object>) -> bool {
+                match from.into_any().downcast::<Self>() {
+                    Ok(from) => {
+                        *self = *from;
+                        true
+                    }
+                    Err(_) => false,
+                }
             }
             fn as_dyn(&self) -> &dyn Message {
                 self

@@ -1,1 +1,25 @@
-//! The table of kinds.
+//! The table of kinds: what each resource is called, where it is stored, how it is defaulted, prepared, validated and printed.
+//!
+//! A kind is one [`Strategy`] in one file, and one line in [`table`]. Everyone else sees it as a [`Resource`]: the same rules over
+//! `dyn Object`, so that the write path, discovery, printing and admission know no kind by name.
+//! A resource served in several versions has one *hub*, the version in which it is stored and in which its rules are written;
+//! its other versions are rows that convert to the hub and back.
+//!
+//! Invariant: nothing here reads a clock, a store or the environment; what depends on time takes `now`.
+#![forbid(unsafe_code)]
+
+pub mod columns;
+pub mod convert;
+pub mod names;
+pub mod object_meta;
+mod resource;
+mod row;
+mod strategy;
+pub mod table;
+
+mod plain;
+
+pub use columns::{Cell, Column};
+pub use resource::{ConvertError, Resource};
+pub use strategy::Strategy;
+pub use table::{find, find_kind, resources};

@@ -1,0 +1,94 @@
+//! Kinds without rules of their own beyond those of every kind.
+
+use crate::strategy::Strategy;
+use crate::{with_spec, with_status};
+
+/// Strategies that only name their kind; `spec` and `status` say which common rules it takes.
+macro_rules! plain {
+    ($($name:ident: $type:ty, $plural:literal $(, $with:ident)*;)*) => {$(
+        pub struct $name;
+        impl Strategy for $name {
+            type Object = $type;
+            const PLURAL: &'static str = $plural;
+            $($with!();)*
+        }
+    )*};
+}
+
+plain! {
+    MutatingWebhookConfigurations: api::admissionregistration::v1::MutatingWebhookConfiguration, "mutatingwebhookconfigurations";
+    ValidatingAdmissionPolicies: api::admissionregistration::v1::ValidatingAdmissionPolicy, "validatingadmissionpolicies", with_spec, with_status;
+    ValidatingAdmissionPolicyBindings: api::admissionregistration::v1::ValidatingAdmissionPolicyBinding, "validatingadmissionpolicybindings";
+    ValidatingWebhookConfigurations: api::admissionregistration::v1::ValidatingWebhookConfiguration, "validatingwebhookconfigurations";
+    MutatingAdmissionPolicies: api::admissionregistration::v1beta1::MutatingAdmissionPolicy, "mutatingadmissionpolicies";
+    MutatingAdmissionPolicyBindings: api::admissionregistration::v1beta1::MutatingAdmissionPolicyBinding, "mutatingadmissionpolicybindings";
+    CustomResourceDefinitions: api::apiextensions::v1::CustomResourceDefinition, "customresourcedefinitions", with_spec, with_status;
+    APIServices: api::apiregistration::v1::APIService, "apiservices", with_spec, with_status;
+    StorageVersions: api::apiserverinternal::v1alpha1::StorageVersion, "storageversions", with_spec, with_status;
+    ControllerRevisions: api::apps::v1::ControllerRevision, "controllerrevisions";
+    DaemonSets: api::apps::v1::DaemonSet, "daemonsets", with_spec, with_status;
+    Deployments: api::apps::v1::Deployment, "deployments", with_spec, with_status;
+    ReplicaSets: api::apps::v1::ReplicaSet, "replicasets", with_spec, with_status;
+    StatefulSets: api::apps::v1::StatefulSet, "statefulsets", with_spec, with_status;
+    SelfSubjectReviews: api::authentication::v1::SelfSubjectReview, "selfsubjectreviews";
+    TokenReviews: api::authentication::v1::TokenReview, "tokenreviews";
+    LocalSubjectAccessReviews: api::authorization::v1::LocalSubjectAccessReview, "localsubjectaccessreviews";
+    SelfSubjectAccessReviews: api::authorization::v1::SelfSubjectAccessReview, "selfsubjectaccessreviews";
+    SelfSubjectRulesReviews: api::authorization::v1::SelfSubjectRulesReview, "selfsubjectrulesreviews";
+    SubjectAccessReviews: api::authorization::v1::SubjectAccessReview, "subjectaccessreviews";
+    HorizontalPodAutoscalers: api::autoscaling::v2::HorizontalPodAutoscaler, "horizontalpodautoscalers", with_spec, with_status;
+    CronJobs: api::batch::v1::CronJob, "cronjobs", with_spec, with_status;
+    Jobs: api::batch::v1::Job, "jobs", with_spec, with_status;
+    CertificateSigningRequests: api::certificates::v1::CertificateSigningRequest, "certificatesigningrequests", with_spec, with_status;
+    ClusterTrustBundles: api::certificates::v1beta1::ClusterTrustBundle, "clustertrustbundles";
+    PodCertificateRequests: api::certificates::v1beta1::PodCertificateRequest, "podcertificaterequests", with_spec, with_status;
+    Leases: api::coordination::v1::Lease, "leases";
+    LeaseCandidates: api::coordination::v1beta1::LeaseCandidate, "leasecandidates";
+    Bindings: api::core::v1::Binding, "bindings";
+    ComponentStatuses: api::core::v1::ComponentStatus, "componentstatuses";
+    ConfigMaps: api::core::v1::ConfigMap, "configmaps";
+    Endpoints: api::core::v1::Endpoints, "endpoints";
+    Events: api::core::v1::Event, "events";
+    LimitRanges: api::core::v1::LimitRange, "limitranges";
+    Namespaces: api::core::v1::Namespace, "namespaces", with_spec, with_status;
+    Nodes: api::core::v1::Node, "nodes", with_spec, with_status;
+    PersistentVolumeClaims: api::core::v1::PersistentVolumeClaim, "persistentvolumeclaims", with_spec, with_status;
+    PersistentVolumes: api::core::v1::PersistentVolume, "persistentvolumes", with_spec, with_status;
+    Pods: api::core::v1::Pod, "pods", with_spec, with_status;
+    PodTemplates: api::core::v1::PodTemplate, "podtemplates";
+    ReplicationControllers: api::core::v1::ReplicationController, "replicationcontrollers", with_spec, with_status;
+    ResourceQuotas: api::core::v1::ResourceQuota, "resourcequotas", with_spec, with_status;
+    Secrets: api::core::v1::Secret, "secrets";
+    ServiceAccounts: api::core::v1::ServiceAccount, "serviceaccounts";
+    Services: api::core::v1::Service, "services", with_spec, with_status;
+    EndpointSlices: api::discovery::v1::EndpointSlice, "endpointslices";
+    FlowSchemas: api::flowcontrol::v1::FlowSchema, "flowschemas", with_spec, with_status;
+    PriorityLevelConfigurations: api::flowcontrol::v1::PriorityLevelConfiguration, "prioritylevelconfigurations", with_spec, with_status;
+    IngressClasses: api::networking::v1::IngressClass, "ingressclasses";
+    Ingresses: api::networking::v1::Ingress, "ingresses", with_spec, with_status;
+    IPAddresss: api::networking::v1::IPAddress, "ipaddresses";
+    NetworkPolicies: api::networking::v1::NetworkPolicy, "networkpolicies";
+    ServiceCIDRs: api::networking::v1::ServiceCIDR, "servicecidrs", with_spec, with_status;
+    RuntimeClasses: api::node::v1::RuntimeClass, "runtimeclasses";
+    PodDisruptionBudgets: api::policy::v1::PodDisruptionBudget, "poddisruptionbudgets", with_spec, with_status;
+    ClusterRoleBindings: api::rbac::v1::ClusterRoleBinding, "clusterrolebindings";
+    ClusterRoles: api::rbac::v1::ClusterRole, "clusterroles";
+    RoleBindings: api::rbac::v1::RoleBinding, "rolebindings";
+    Roles: api::rbac::v1::Role, "roles";
+    DeviceClasses: api::resource::v1::DeviceClass, "deviceclasses";
+    ResourceClaims: api::resource::v1::ResourceClaim, "resourceclaims", with_spec, with_status;
+    ResourceClaimTemplates: api::resource::v1::ResourceClaimTemplate, "resourceclaimtemplates";
+    ResourceSlices: api::resource::v1::ResourceSlice, "resourceslices";
+    DeviceTaintRules: api::resource::v1alpha3::DeviceTaintRule, "devicetaintrules", with_spec, with_status;
+    ResourcePoolStatusRequests: api::resource::v1alpha3::ResourcePoolStatusRequest, "resourcepoolstatusrequests", with_spec, with_status;
+    PriorityClasses: api::scheduling::v1::PriorityClass, "priorityclasses";
+    PodGroups: api::scheduling::v1alpha2::PodGroup, "podgroups", with_spec, with_status;
+    Workloads: api::scheduling::v1alpha2::Workload, "workloads";
+    CSIDrivers: api::storage::v1::CSIDriver, "csidrivers";
+    CSINodes: api::storage::v1::CSINode, "csinodes";
+    CSIStorageCapacities: api::storage::v1::CSIStorageCapacity, "csistoragecapacities";
+    StorageClasses: api::storage::v1::StorageClass, "storageclasses";
+    VolumeAttachments: api::storage::v1::VolumeAttachment, "volumeattachments", with_spec, with_status;
+    VolumeAttributesClasses: api::storage::v1::VolumeAttributesClass, "volumeattributesclasses";
+    StorageVersionMigrations: api::storagemigration::v1beta1::StorageVersionMigration, "storageversionmigrations", with_spec, with_status;
+}

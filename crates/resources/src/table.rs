@@ -1,0 +1,174 @@
+//! The table itself: one line per kind, and where each is kept.
+
+use crate::convert::{self, Conversion, Spoke};
+use crate::plain::*;
+use crate::resource::Resource;
+use crate::row::Row;
+use crate::strategy::Strategy;
+use api::{ResourceFacts, Typed};
+use std::sync::LazyLock;
+
+/// The root under which a server keeps its objects, as upstream's `--etcd-prefix`.
+pub const STORAGE_ROOT: &str = "/registry";
+
+type Line = fn() -> Box<dyn Resource>;
+
+fn row<S: Strategy>() -> Box<dyn Resource> {
+    let gvk = S::Object::gvk();
+    let facts = facts(gvk.group, gvk.version, S::PLURAL).unwrap_or_else(|| {
+        panic!("no facts of {} {}: the schema names every resource", gvk.api_version(), S::PLURAL)
+    });
+    Box::new(Row::<S>::new(facts, storage_prefix(gvk.group, S::PLURAL)))
+}
+
+/// Every kind's hub version, one line each.
+static LINES: &[Line] = &[
+    row::<MutatingWebhookConfigurations>,
+    row::<ValidatingAdmissionPolicies>,
+    row::<ValidatingAdmissionPolicyBindings>,
+    row::<ValidatingWebhookConfigurations>,
+    row::<MutatingAdmissionPolicies>,
+    row::<MutatingAdmissionPolicyBindings>,
+    row::<CustomResourceDefinitions>,
+    row::<APIServices>,
+    row::<StorageVersions>,
+    row::<ControllerRevisions>,
+    row::<DaemonSets>,
+    row::<Deployments>,
+    row::<ReplicaSets>,
+    row::<StatefulSets>,
+    row::<SelfSubjectReviews>,
+    row::<TokenReviews>,
+    row::<LocalSubjectAccessReviews>,
+    row::<SelfSubjectAccessReviews>,
+    row::<SelfSubjectRulesReviews>,
+    row::<SubjectAccessReviews>,
+    row::<HorizontalPodAutoscalers>,
+    row::<CronJobs>,
+    row::<Jobs>,
+    row::<CertificateSigningRequests>,
+    row::<ClusterTrustBundles>,
+    row::<PodCertificateRequests>,
+    row::<Leases>,
+    row::<LeaseCandidates>,
+    row::<Bindings>,
+    row::<ComponentStatuses>,
+    row::<ConfigMaps>,
+    row::<Endpoints>,
+    row::<Events>,
+    row::<LimitRanges>,
+    row::<Namespaces>,
+    row::<Nodes>,
+    row::<PersistentVolumeClaims>,
+    row::<PersistentVolumes>,
+    row::<Pods>,
+    row::<PodTemplates>,
+    row::<ReplicationControllers>,
+    row::<ResourceQuotas>,
+    row::<Secrets>,
+    row::<ServiceAccounts>,
+    row::<Services>,
+    row::<EndpointSlices>,
+    row::<FlowSchemas>,
+    row::<PriorityLevelConfigurations>,
+    row::<IngressClasses>,
+    row::<Ingresses>,
+    row::<IPAddresss>,
+    row::<NetworkPolicies>,
+    row::<ServiceCIDRs>,
+    row::<RuntimeClasses>,
+    row::<PodDisruptionBudgets>,
+    row::<ClusterRoleBindings>,
+    row::<ClusterRoles>,
+    row::<RoleBindings>,
+    row::<Roles>,
+    row::<DeviceClasses>,
+    row::<ResourceClaims>,
+    row::<ResourceClaimTemplates>,
+    row::<ResourceSlices>,
+    row::<DeviceTaintRules>,
+    row::<ResourcePoolStatusRequests>,
+    row::<PriorityClasses>,
+    row::<PodGroups>,
+    row::<Workloads>,
+    row::<CSIDrivers>,
+    row::<CSINodes>,
+    row::<CSIStorageCapacities>,
+    row::<StorageClasses>,
+    row::<VolumeAttachments>,
+    row::<VolumeAttributesClasses>,
+    row::<StorageVersionMigrations>,
+];
+
+fn facts(group: &str, version: &str, plural: &str) -> Option<&'static ResourceFacts> {
+    api::RESOURCES
+        .iter()
+        .find(|facts| facts.plural == plural && facts.group == group && facts.version == version)
+}
+
+/// Upstream's layout: the plural alone for built-in kinds, but for a few older names; custom resources and the two groups that
+/// began as extensions stand under their group.
+pub fn storage_prefix(group: &str, plural: &str) -> String {
+    let place = match (group, plural) {
+        ("", "replicationcontrollers") => "controllers",
+        ("", "endpoints") => "services/endpoints",
+        ("", "nodes") => "minions",
+        ("", "services") => "services/specs",
+        ("networking.k8s.io", "ingresses") => "ingress",
+        ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => {
+            return format!("{STORAGE_ROOT}/{group}/{plural}");
+        }
+        (_, plural) => plural,
+    };
+    format!("{STORAGE_ROOT}/{place}")
+}
+
+/// The group under which a resource served by two groups is kept.
+fn hub_group(group: &str) -> &str {
+    if group == "events.k8s.io" { "" } else { group }
+}
+
+fn conversion(_facts: &ResourceFacts) -> Conversion {
+    convert::BY_NAME
+}
+
+fn spoke(facts: &'static ResourceFacts, hubs: &[&'static dyn Resource]) -> Option<&'static dyn Resource> {
+    let hub =
+        *hubs.iter().find(|hub| hub.plural() == facts.plural && hub.group() == hub_group(facts.group))?;
+    let kind = api::kind(facts.group, facts.version, facts.kind)?;
+    let hub_kind = api::kind(hub.group(), hub.version(), hub.kind())?;
+    Some(Box::leak(Box::new(Spoke::new(facts, kind, hub_kind, hub, conversion(facts)))))
+}
+
+/// Made once, and kept for the life of the process: rows are handed out as `&'static`.
+static TABLE: LazyLock<Vec<&'static dyn Resource>> = LazyLock::new(|| {
+    let hubs: Vec<&'static dyn Resource> = LINES.iter().map(|line| &*Box::leak(line())).collect();
+    api::RESOURCES
+        .iter()
+        .filter_map(|facts| {
+            let own = hubs.iter().find(|hub| std::ptr::eq(hub.facts(), facts));
+            own.copied().or_else(|| spoke(facts, &hubs))
+        })
+        .collect()
+});
+
+/// Every built-in resource, in the order of discovery.
+pub fn resources() -> &'static [&'static dyn Resource] {
+    &TABLE
+}
+
+/// The row of one built-in resource.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static dyn Resource> {
+    TABLE
+        .iter()
+        .copied()
+        .find(|row| row.plural() == plural && row.group() == group && row.version() == version)
+}
+
+/// The row that serves a kind.
+pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn Resource> {
+    TABLE.iter().copied().find(|row| row.kind() == kind && row.group() == group && row.version() == version)
+}
+
+#[cfg(test)]
+mod tests;
