@@ -1,1 +1,115 @@
-//! The key-value store behind the API.
+//! Decides how the cluster's state is kept: etcd's semantics behind one trait, over three engines.
+//!
+//! * [`memory`]: for tests; nothing survives.
+//! * [`open_embedded`]: the default; a sequential log with group commit, the live state in memory, checkpoints
+//!   on disk. An answered write is durable.
+//! * [`connect_etcd`]: an etcd v3 server or cluster.
+//!
+//! The local engines share one multi-version core (`mvcc`): each key's value exists once, and the state, the
+//! history, watchers and the caches above share its bytes.
+
+#![allow(dead_code)]
+
+mod error;
+mod history;
+mod hub;
+mod lease;
+mod local;
+mod mvcc;
+mod range;
+mod types;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use crate::error::Error;
+pub use crate::history::Limits;
+pub use crate::hub::{Progress, Watch};
+pub use crate::types::{
+    Compare, Comparison, Event, EventKind, KeyValue, Lease, MAX_REQUEST_BYTES, MAX_TXN_OPS, Op, OpResponse,
+    RangeRequest, RangeResponse, Target, Txn, TxnResponse, WatchRequest, WatchResponse, prefix_end,
+};
+
+/// A key-value store with etcd's semantics.
+///
+/// Every write gets a revision, one more than the last; reads can be made at an older revision, watches can
+/// start there, as long as it has not been compacted. Reads at revision 0 see every write that was answered
+/// before they were asked.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Reads a key or a range.
+    ///
+    /// # Errors
+    /// `Compacted` or `FutureRevision` if the revision cannot be read, `InvalidArgument` for an empty key.
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error>;
+
+    /// Carries out a transaction; when it answers, its writes are durable.
+    ///
+    /// # Errors
+    /// `LeaseNotFound`, `RequestTooLarge`, `InvalidArgument`, `NoSpace`: nothing was written. `Unavailable`:
+    /// whether it was written is not known.
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error>;
+
+    /// Watches a range. The watch has no queue that could fill: a reader that falls behind reads the history
+    /// until that has been compacted, then gets `Compacted`. Writers never wait for it.
+    ///
+    /// # Errors
+    /// `Compacted` if the start lies before the oldest revision kept (an etcd engine tells that on the watch).
+    async fn watch(&self, request: WatchRequest) -> Result<Watch, Error>;
+
+    /// Forgets what was superseded before `revision`.
+    ///
+    /// # Errors
+    /// `Compacted` if that has been done, `FutureRevision` if the revision has not been reached.
+    async fn compact(&self, revision: i64) -> Result<(), Error>;
+
+    /// The newest revision.
+    ///
+    /// # Errors
+    /// `Unavailable` if an etcd server does not answer.
+    async fn revision(&self) -> Result<i64, Error>;
+
+    /// Asks every watch that was opened with `progress` for a progress mark as soon as it has told all that
+    /// happened until now.
+    ///
+    /// # Errors
+    /// `Unavailable` if an etcd server does not answer.
+    async fn request_progress(&self) -> Result<(), Error>;
+
+    /// Grants a lease that ends after `ttl_seconds` unless kept alive. The store chooses its ID.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a time to live below 1 second or above 9,000,000,000.
+    async fn lease_grant(&self, ttl_seconds: i64) -> Result<Lease, Error>;
+
+    /// Ends a lease and deletes its keys, as one revision.
+    ///
+    /// # Errors
+    /// `LeaseNotFound`.
+    async fn lease_revoke(&self, id: i64) -> Result<(), Error>;
+
+    /// Sets a lease's remaining time back to what it was granted.
+    ///
+    /// # Errors
+    /// `LeaseNotFound`.
+    async fn lease_keep_alive(&self, id: i64) -> Result<Lease, Error>;
+
+    /// A lease's remaining time and its keys.
+    ///
+    /// # Errors
+    /// `LeaseNotFound`.
+    async fn lease_time_to_live(&self, id: i64) -> Result<Lease, Error>;
+}
+
+/// A store in memory, for tests: nothing survives it.
+#[must_use]
+pub fn memory() -> Arc<dyn Store> {
+    Arc::new(local::Local::in_memory(Limits::default()))
+}
+
+/// A store in memory that keeps as much history as `limits` says.
+#[must_use]
+pub fn memory_with(limits: Limits) -> Arc<dyn Store> {
+    Arc::new(local::Local::in_memory(limits))
+}
