@@ -1,0 +1,71 @@
+//! Where the API server is and who we are: from a kubeconfig, or from what a pod is given.
+
+use crate::Error;
+use std::path::{Path, PathBuf};
+
+/// How the client proves who it is.
+#[derive(Clone, Default)]
+pub enum Auth {
+    #[default]
+    Anonymous,
+    /// A PEM certificate chain and its PEM key.
+    Certificate { cert_pem: String, key_pem: String },
+    Token(String),
+    /// A file that is read again as the token in it is renewed.
+    TokenFile(PathBuf),
+}
+
+/// Names its sort only: credentials are never printed.
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Auth::Anonymous => "Anonymous",
+            Auth::Certificate { .. } => "Certificate",
+            Auth::Token(_) => "Token",
+            Auth::TokenFile(_) => "TokenFile",
+        })
+    }
+}
+
+/// Everything that a connection needs.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// `https://host:port`, or `http://` for a local proxy.
+    pub server: String,
+    /// The authorities that may vouch for the server; empty where `insecure` is set.
+    pub ca_pem: String,
+    /// The name in the server's certificate, where it is not the host.
+    pub server_name: Option<String>,
+    /// Takes any certificate: for tests and for a kubeconfig that says so.
+    pub insecure: bool,
+    pub auth: Auth,
+}
+
+/// Paths of the credentials that a service account's volume holds.
+pub struct TlsFiles {
+    pub ca: PathBuf,
+    pub token: PathBuf,
+}
+
+impl Default for TlsFiles {
+    fn default() -> Self {
+        let folder = Path::new("/var/run/secrets/kubernetes.io/serviceaccount");
+        TlsFiles { ca: folder.join("ca.crt"), token: folder.join("token") }
+    }
+}
+
+impl Config {
+    /// What a pod's service account gives: address from the environment's values, authority and token from files.
+    pub fn in_cluster(host: &str, port: &str, files: &TlsFiles) -> Result<Self, Error> {
+        let ca_pem = std::fs::read_to_string(&files.ca)
+            .map_err(|error| Error::Request(format!("cannot read {}: {error}", files.ca.display())))?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
+        Ok(Config {
+            server: format!("https://{host}:{port}"),
+            ca_pem,
+            server_name: None,
+            insecure: false,
+            auth: Auth::TokenFile(files.token.clone()),
+        })
+    }
+}
