@@ -118,11 +118,7 @@ impl Client {
         namespace: &str,
         options: &ListOptions,
     ) -> Result<List<T>, Error> {
-        let path = format!(
-            "{}{}",
-            ResourcePath::of::<T>()?.collection(namespace),
-            options.query().finish()
-        );
+        let path = format!("{}{}", ResourcePath::of::<T>()?.collection(namespace), options.query().finish());
         decode_list(&self.call(Method::GET, &path, ACCEPT, None).await?)
     }
 
@@ -339,11 +335,8 @@ impl Client {
         patch: &Patch,
         options: &PatchOptions,
     ) -> Result<ObjectMeta, Error> {
-        let path = format!(
-            "{}{}",
-            path.object(&key.namespace, &key.name, subresource)?,
-            options.query().finish()
-        );
+        let path =
+            format!("{}{}", path.object(&key.namespace, &key.name, subresource)?, options.query().finish());
         let body = (patch.content_type(), Bytes::from(patch.document().to_string()));
         let answer = self.call(Method::PATCH, &path, ACCEPT, Some(body)).await?;
         // Whatever the kind, its metadata stands in the same place.
@@ -486,12 +479,13 @@ async fn gather(response: Response) -> Result<(StatusCode, Gathered), Error> {
     let content_type = content_type(&response);
     let retry_after = response.headers().get(header::RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| {
-        match error.downcast::<Error>() {
+    let body =
+        Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| match error
+            .downcast::<Error>()
+        {
             Ok(error) => *error,
             Err(_) => Error::TooLarge { limit: ANSWER_BYTES_MAX },
-        }
-    })?;
+        })?;
     Ok((status, Gathered { answer: Answer { content_type, body: body.to_bytes() }, retry_after }))
 }
 
@@ -507,7 +501,8 @@ fn failure(status: StatusCode, gathered: &Gathered) -> Error {
     object.code = i32::from(status.as_u16());
     object.status = "Failure".into();
     object.reason = reason_of(status.as_u16()).into();
-    object.message = if text.trim().is_empty() { status.to_string() } else { text.trim().chars().take(1024).collect() };
+    object.message =
+        if text.trim().is_empty() { status.to_string() } else { text.trim().chars().take(1024).collect() };
     Error::Api(ApiError::from_status(&object))
 }
 
@@ -575,7 +570,11 @@ fn deleted<T: Typed>(answer: &Answer) -> Result<Deleted<T>, Error> {
                 .kind
         }
     };
-    if kind == "Status" { Ok(Deleted::Gone) } else { decode(answer).map(|object| Deleted::Pending(Box::new(object))) }
+    if kind == "Status" {
+        Ok(Deleted::Gone)
+    } else {
+        decode(answer).map(|object| Deleted::Pending(Box::new(object)))
+    }
 }
 
 /// Walks a list: its metadata, and the bytes of each item (in protobuf without an envelope).

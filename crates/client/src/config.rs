@@ -1,6 +1,7 @@
 //! Where the API server is and who we are: from a kubeconfig, or from what a pod is given.
 
 use crate::Error;
+use pki::kubeconfig::Kubeconfig;
 use std::path::{Path, PathBuf};
 
 /// How the client proves who it is.
@@ -9,7 +10,10 @@ pub enum Auth {
     #[default]
     Anonymous,
     /// A PEM certificate chain and its PEM key.
-    Certificate { cert_pem: String, key_pem: String },
+    Certificate {
+        cert_pem: String,
+        key_pem: String,
+    },
     Token(String),
     /// A file that is read again as the token in it is renewed.
     TokenFile(PathBuf),
@@ -55,6 +59,38 @@ impl Default for TlsFiles {
 }
 
 impl Config {
+    /// What the current context of a kubeconfig says.
+    pub fn from_kubeconfig(path: &Path) -> Result<Self, Error> {
+        let file = Kubeconfig::read(path).map_err(|error| Error::Request(error.to_string()))?;
+        Self::from_context(file)
+    }
+
+    /// What a context that has been read already says.
+    pub fn from_context(context: Kubeconfig) -> Result<Self, Error> {
+        if context.proxy_url.is_some() {
+            return Err(Error::Request("the kubeconfig names a proxy-url, which is not supported".into()));
+        }
+        if context.username.is_some() {
+            return Err(Error::Request(
+                "the kubeconfig names a user and password, which is not supported".into(),
+            ));
+        }
+        // client-go's order: a certificate proves who we are in TLS, a token in each request; a file wins over text.
+        let auth = match (context.client, context.token_file, context.token) {
+            (Some(pair), _, _) => Auth::Certificate { cert_pem: pair.cert_pem, key_pem: pair.key_pem },
+            (None, Some(path), _) => Auth::TokenFile(path),
+            (None, None, Some(token)) => Auth::Token(token),
+            (None, None, None) => Auth::Anonymous,
+        };
+        Ok(Config {
+            server: context.server,
+            ca_pem: context.ca_pem.unwrap_or_default(),
+            server_name: context.tls_server_name,
+            insecure: context.insecure_skip_tls_verify,
+            auth,
+        })
+    }
+
     /// What a pod's service account gives: address from the environment's values, authority and token from files.
     pub fn in_cluster(host: &str, port: &str, files: &TlsFiles) -> Result<Self, Error> {
         let ca_pem = std::fs::read_to_string(&files.ca)

@@ -171,7 +171,9 @@ mod tests {
     fn repeats_are_counted_on_the_first() {
         let mut correlator = Correlator::default();
         assert!(matches!(correlator.judge(event("a", "no"), at(0)), Verdict::Create(_)));
-        let Verdict::Count(second) = correlator.judge(event("b", "no"), at(1)) else { panic!("not a repeat") };
+        let Verdict::Count(second) = correlator.judge(event("b", "no"), at(1)) else {
+            panic!("not a repeat")
+        };
         assert_eq!((second.metadata.name.as_str(), second.count), ("a", 2));
         correlator.forget("a");
         assert!(matches!(correlator.judge(event("c", "no"), at(2)), Verdict::Create(_)));

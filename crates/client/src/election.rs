@@ -77,7 +77,9 @@ impl Election {
             match self.try_hold().await {
                 Ok(true) => break,
                 Ok(false) => debug!(lease = %self.lease, "Another leads"),
-                Err(error) => debug!(lease = %self.lease, cause = error.chain(), "Failed to acquire the lease"),
+                Err(error) => {
+                    debug!(lease = %self.lease, cause = error.chain(), "Failed to acquire the lease")
+                }
             }
             let pause = self.timing.retry_period.mul_f64(rand::rng().random_range(1.0..2.2));
             tokio::select! {

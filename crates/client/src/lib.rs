@@ -27,9 +27,12 @@ pub use options::{
     UpdateOptions, WatchOptions,
 };
 pub use paths::ResourcePath;
-pub use recorder::{EventType, Recorder};
+pub use recorder::{EventType, Recorder, reference};
 pub use reflector::Selection;
 pub use transport::{Body, Response, Transport, empty, full};
 pub use views::{Change, Changes, Subscription, VertexChange, Views, ViewsBuilder};
 pub use watch::{WatchEvent, Watcher};
 pub use wire::Wire;
+
+#[cfg(test)]
+mod tests;

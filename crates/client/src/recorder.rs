@@ -135,13 +135,15 @@ async fn carry_out(client: &Client, correlator: &mut Correlator, verdict: Verdic
         Verdict::Drop => return,
     };
     for attempt in 1..=TRIES_MAX {
-        let written = if repeat { count(client, &event).await } else { client.create(&*event).await.map(drop) };
+        let written =
+            if repeat { count(client, &event).await } else { client.create(&*event).await.map(drop) };
         match written {
             Ok(()) => return,
             Err(error) if repeat && error.is_not_found() => {
                 // The server let the earlier event expire: begin a new one.
                 correlator.forget(&event.metadata.name);
-                event.metadata.name = format!("{}.{:x}", event.involved_object.name, Timestamp::now().as_nanosecond());
+                event.metadata.name =
+                    format!("{}.{:x}", event.involved_object.name, Timestamp::now().as_nanosecond());
                 repeat = false;
             }
             Err(error) if error.retryable() && attempt < TRIES_MAX => tokio::time::sleep(RETRY_AFTER).await,

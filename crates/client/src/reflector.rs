@@ -182,7 +182,11 @@ impl Reflector {
         debug!(resource = self.path.plural, objects = objects.len(), revision, "Listed");
         self.shared.apply(
             &self.target,
-            Batch { replace: true, deltas: objects.into_iter().map(Delta::Put).collect(), revision: number(revision) },
+            Batch {
+                replace: true,
+                deltas: objects.into_iter().map(Delta::Put).collect(),
+                revision: number(revision),
+            },
         );
     }
 

@@ -171,7 +171,8 @@ impl Views {
     /// Follows the metadata of one more resource, for the graph of owners; no-op where it is followed already.
     pub fn follow_metadata(&self, resource: Arc<ResourceId>) {
         let mut metadata = self.metadata.lock();
-        if metadata.contains_key(&resource) || self.view().graph().resources().any(|known| *known == resource) {
+        if metadata.contains_key(&resource) || self.view().graph().resources().any(|known| *known == resource)
+        {
             return;
         }
         let token = self.token.child_token();
@@ -294,7 +295,9 @@ impl Shared {
         let mut told = Told::default();
         let replaced = batch.replace;
         match target {
-            Target::Objects { kind, graph } => apply_objects(&mut view, *kind, graph.as_ref(), batch, &mut told),
+            Target::Objects { kind, graph } => {
+                apply_objects(&mut view, *kind, graph.as_ref(), batch, &mut told)
+            }
             Target::Metadata { resource } => apply_metadata(&mut view, resource, batch, &mut told),
         }
         self.view.store(Arc::new(view));
@@ -318,11 +321,13 @@ impl Shared {
     }
 }
 
+/// Before and after.
 type Moved<T> = (Option<T>, Option<T>);
+type MovedObject = (KindId, ObjectKey, Moved<Arc<dyn Object>>);
 
 #[derive(Default)]
 struct Told {
-    objects: Vec<(KindId, ObjectKey, Moved<Arc<dyn Object>>)>,
+    objects: Vec<MovedObject>,
     vertices: Vec<Moved<Arc<Vertex>>>,
 }
 

@@ -84,12 +84,9 @@ impl Frames {
                 if self.buffer.len() < 4 {
                     return Ok(None);
                 }
-                let length = u32::from_be_bytes([
-                    self.buffer[0],
-                    self.buffer[1],
-                    self.buffer[2],
-                    self.buffer[3],
-                ]) as usize;
+                let length =
+                    u32::from_be_bytes([self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]])
+                        as usize;
                 if length > FRAME_BYTES_MAX {
                     return Err(Error::TooLarge { limit: FRAME_BYTES_MAX });
                 }
@@ -256,10 +253,7 @@ pub struct Watcher<T> {
 
 impl<T: Typed + Object> Watcher<T> {
     pub(crate) fn new(frames: Frames) -> Self {
-        Watcher {
-            inner: ObjectWatcher::new(frames, || Box::new(T::default())),
-            kind: PhantomData,
-        }
+        Watcher { inner: ObjectWatcher::new(frames, || Box::new(T::default())), kind: PhantomData }
     }
 
     /// The next event; `None` when the server ended the watch, which it does in the normal course of things.

@@ -48,10 +48,9 @@ pub struct Wire {
 impl Wire {
     /// Prepares the transport; connections are made when the first request needs one.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let uri: Uri = config
-            .server
-            .parse()
-            .map_err(|error| Error::Request(format!("the server address {:?} is no URL: {error}", config.server)))?;
+        let uri: Uri = config.server.parse().map_err(|error| {
+            Error::Request(format!("the server address {:?} is no URL: {error}", config.server))
+        })?;
         let authority = uri
             .authority()
             .cloned()
@@ -196,7 +195,8 @@ fn tls_config(config: &Config) -> Result<rustls::ClientConfig, Error> {
     } else {
         let mut roots = rustls::RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(config.ca_pem.as_bytes()) {
-            let cert = cert.map_err(|error| Error::Request(format!("the CA certificate cannot be read: {error}")))?;
+            let cert =
+                cert.map_err(|error| Error::Request(format!("the CA certificate cannot be read: {error}")))?;
             roots
                 .add(cert)
                 .map_err(|error| Error::Request(format!("the CA certificate cannot be used: {error}")))?;
