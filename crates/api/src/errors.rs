@@ -1,6 +1,6 @@
 //! Errors of the API: code, reason and wording as upstream's `Status` carries them, in one closed set.
 
-use crate::generated::meta::v1::{Status, StatusCause, StatusDetails};
+use crate::generated::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 use meta::field;
 use std::fmt;
 
@@ -76,6 +76,8 @@ pub struct Details {
     pub uid: String,
     pub causes: Vec<Cause>,
     pub retry_after_seconds: i32,
+    /// For an expired page of a list: where to go on with the newest state. Stands in the Status' own metadata.
+    pub continue_token: String,
 }
 
 /// One of several causes of an error.
@@ -278,7 +280,14 @@ impl ApiError {
     }
 
     pub fn to_status(&self) -> Status {
-        let details = self.details.as_ref().map(|details| {
+        let shown = self.details.as_ref().filter(|details| {
+            Details { continue_token: String::new(), ..Details::clone(details) } != Details::default()
+        });
+        let mut metadata = ListMeta::default();
+        if let Some(details) = &self.details {
+            metadata.r#continue = details.continue_token.clone();
+        }
+        let details = shown.map(|details| {
             let cause = |cause: &Cause| StatusCause {
                 reason: cause.reason.clone(),
                 message: cause.message.clone(),
@@ -294,6 +303,7 @@ impl ApiError {
             })
         });
         Status {
+            metadata,
             status: "Failure".into(),
             message: self.message.clone(),
             reason: self.reason.as_str().into(),
@@ -318,6 +328,7 @@ impl ApiError {
                 uid: details.uid.clone(),
                 causes: details.causes.iter().map(cause).collect(),
                 retry_after_seconds: details.retry_after_seconds,
+                continue_token: status.metadata.r#continue.clone(),
             })
         });
         let code = u16::try_from(status.code).ok().filter(|code| *code >= 100).unwrap_or(reason.code());

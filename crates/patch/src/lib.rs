@@ -1,1 +1,24 @@
-//! JSON, merge, strategic-merge and server-side apply.
+//! Decides what a patch makes of an object: JSON patch, JSON merge patch, strategic merge patch, server-side apply.
+//!
+//! All of it works on JSON trees and on the facts that a [`meta::Descriptor`] holds: merge keys and strategies, list
+//! types and their keys. No kind is known here, and nothing reads a clock.
+#![forbid(unsafe_code)]
+
+pub mod json;
+pub mod managed;
+pub mod merge;
+pub mod strategic;
+
+/// Why a patch was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The patch itself makes no sense: 400 BadRequest.
+    #[error("{0}")]
+    Malformed(String),
+    /// It makes sense, but not for this object: 422.
+    #[error("{0}")]
+    Unprocessable(String),
+    /// It is larger than patches may be: 413.
+    #[error("{0}")]
+    TooLarge(String),
+}

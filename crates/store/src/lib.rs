@@ -8,10 +8,10 @@
 //! The local engines share one multi-version core (`mvcc`): each key's value exists once, and the state, the
 //! history, watchers and the caches above share its bytes.
 
-mod embedded;
+#![allow(dead_code)]
+
 mod error;
 mod history;
-#[expect(dead_code)]
 mod hub;
 mod lease;
 mod local;
@@ -19,12 +19,10 @@ mod mvcc;
 mod range;
 mod types;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use crate::embedded::Options;
 pub use crate::error::Error;
 pub use crate::history::Limits;
 pub use crate::hub::{Progress, Watch};
@@ -114,21 +112,4 @@ pub fn memory() -> Arc<dyn Store> {
 #[must_use]
 pub fn memory_with(limits: Limits) -> Arc<dyn Store> {
     Arc::new(local::Local::in_memory(limits))
-}
-
-/// Opens a store in a directory of its own, which is made if need be.
-///
-/// # Errors
-/// `Locked` if another process has it open, `Corrupt` if acknowledged writes are damaged, `Version` if a newer
-/// version wrote it, `NoSpace` or `Io`.
-pub fn open_embedded(dir: impl AsRef<Path>) -> Result<Arc<dyn Store>, Error> {
-    open_embedded_with(dir, Options::default())
-}
-
-/// Opens a store in a directory, set up as `options` say.
-///
-/// # Errors
-/// As [`open_embedded`].
-pub fn open_embedded_with(dir: impl AsRef<Path>, options: Options) -> Result<Arc<dyn Store>, Error> {
-    Ok(Arc::new(local::Local::embedded(dir.as_ref(), options)?))
 }

@@ -6,10 +6,3 @@ mod suite;
 async fn memory() {
     suite::run(|| async { store::memory() }).await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn embedded() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store::open_embedded(dir.path()).unwrap();
-    suite::run(|| async { store.clone() }).await;
-}

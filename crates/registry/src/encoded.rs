@@ -1,0 +1,278 @@
+//! One object at one revision, as bytes: what the caches hold and what every reader shares.
+
+use crate::budget::Budget;
+use crate::splice::{self, Layout};
+use api::Object;
+use api::errors::ApiError;
+use bytes::Bytes;
+use meta::{ObjectKey, json, proto};
+use parking_lot::Mutex;
+use resources::Resource;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+/// What a decoded object is reckoned to hold for each byte of its document.
+const DECODED_FACTOR: usize = 4;
+
+/// Values of the fields that selectors may name.
+pub type Selectable = Box<[(&'static str, String)]>;
+
+/// One object at one revision.
+///
+/// Holds the document as it is stored, without resourceVersion; whatever is handed out has it. JSON text and the
+/// decoded object are made on demand, once, shared, counted against the registry's budget and dropped when over it.
+pub struct Encoded {
+    resource: &'static dyn Resource,
+    key: ObjectKey,
+    revision: i64,
+    document: Bytes,
+    layout: Layout,
+    selectable: OnceLock<Selectable>,
+    derived: Mutex<Derived>,
+    budget: Arc<Budget>,
+}
+
+#[derive(Default)]
+struct Derived {
+    json: Option<Bytes>,
+    proto: Option<Bytes>,
+    object: Option<Arc<dyn Object>>,
+    /// The same object in other versions of its kind.
+    versions: Vec<Arc<Encoded>>,
+    bytes: usize,
+}
+
+impl std::fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Encoded({} {} @{})", self.resource.kind(), self.key, self.revision)
+    }
+}
+
+impl Drop for Encoded {
+    fn drop(&mut self) {
+        let bytes = self.derived.get_mut().bytes;
+        if bytes > 0 {
+            self.budget.release(bytes);
+        }
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(format!("unable to decode a stored object: {error}"))
+}
+
+impl Encoded {
+    /// Takes a document as stored. `resource` is the version that the document is in.
+    pub fn from_document(
+        resource: &'static dyn Resource,
+        key: ObjectKey,
+        revision: i64,
+        document: Bytes,
+        budget: &Arc<Budget>,
+    ) -> Result<Arc<Self>, ApiError> {
+        let layout = Layout::of(&document).map_err(broken)?;
+        Ok(Arc::new(Encoded {
+            resource,
+            key,
+            revision,
+            document,
+            layout,
+            selectable: OnceLock::new(),
+            derived: Mutex::default(),
+            budget: Arc::clone(budget),
+        }))
+    }
+
+    /// Encodes an object. Revision 0 leaves resourceVersion out, as dry runs answer.
+    pub fn from_object(
+        resource: &'static dyn Resource,
+        mut object: Box<dyn Object>,
+        revision: i64,
+        budget: &Arc<Budget>,
+    ) -> Result<Arc<Self>, ApiError> {
+        object.metadata_mut().resource_version.clear();
+        let document = Bytes::from(api::codec::to_protobuf(object.as_dyn()));
+        let metadata = object.metadata();
+        let key = ObjectKey::new(metadata.namespace.clone(), metadata.name.clone());
+        let encoded = Self::from_document(resource, key, revision, document, budget)?;
+        encoded.adopt(object);
+        Ok(encoded)
+    }
+
+    /// The same document at another revision: an object's last state, as of its deletion.
+    pub(crate) fn at_revision(&self, revision: i64) -> Arc<Self> {
+        let selectable = self.selectable.clone();
+        Arc::new(Encoded {
+            resource: self.resource,
+            key: self.key.clone(),
+            revision,
+            document: self.document.clone(),
+            layout: self.layout,
+            selectable,
+            derived: Mutex::default(),
+            budget: Arc::clone(&self.budget),
+        })
+    }
+
+    /// Keeps an object that was decoded anyway.
+    pub(crate) fn adopt(self: &Arc<Self>, mut object: Box<dyn Object>) {
+        object.metadata_mut().resource_version = self.resource_version();
+        self.selectable.get_or_init(|| self.resource.selectable(&*object).into());
+        let object: Arc<dyn Object> = Arc::from(object);
+        self.keep(self.document.len() * DECODED_FACTOR, |derived| {
+            derived.object.get_or_insert(object).clone()
+        });
+    }
+
+    fn keep<T>(self: &Arc<Self>, bytes: usize, put: impl FnOnce(&mut Derived) -> T) -> T {
+        let kept = {
+            let mut derived = self.derived.lock();
+            derived.bytes += bytes;
+            put(&mut derived)
+        };
+        self.budget.add(self, bytes);
+        kept
+    }
+
+    pub(crate) fn derived_bytes(&self) -> usize {
+        self.derived.lock().bytes
+    }
+
+    pub(crate) fn drop_derived(&self) {
+        let derived = std::mem::take(&mut *self.derived.lock());
+        self.budget.release(derived.bytes);
+    }
+
+    pub fn resource(&self) -> &'static dyn Resource {
+        self.resource
+    }
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+    /// The revision of the write that made it; 0 for what was never written.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+    pub fn resource_version(&self) -> String {
+        if self.revision == 0 { String::new() } else { self.revision.to_string() }
+    }
+    /// The document as stored: protobuf in its envelope, without resourceVersion.
+    pub fn document(&self) -> &Bytes {
+        &self.document
+    }
+    /// Roughly how many bytes a reader will get, for sizing buffers.
+    pub fn size(&self) -> usize {
+        self.document.len()
+    }
+
+    /// The decoded object, shared by all who ask.
+    pub fn object(self: &Arc<Self>) -> Result<Arc<dyn Object>, ApiError> {
+        if let Some(object) = &self.derived.lock().object {
+            return Ok(Arc::clone(object));
+        }
+        let object: Arc<dyn Object> = Arc::from(self.decode()?);
+        Ok(self.keep(self.document.len() * DECODED_FACTOR, |derived| {
+            derived.object.get_or_insert(object).clone()
+        }))
+    }
+
+    /// A decoded object of one's own, with its resourceVersion.
+    pub fn decode(&self) -> Result<Box<dyn Object>, ApiError> {
+        if let Some(object) = &self.derived.lock().object {
+            return Ok(object.clone_object());
+        }
+        let mut object = self.resource.new_object();
+        proto::merge(object.as_dyn_mut(), self.layout.raw(&self.document)).map_err(broken)?;
+        object.metadata_mut().resource_version = self.resource_version();
+        Ok(object)
+    }
+
+    /// The object as JSON text, kind and apiVersion first.
+    pub fn json(self: &Arc<Self>) -> Result<Bytes, ApiError> {
+        let cached = {
+            let derived = self.derived.lock();
+            if let Some(json) = &derived.json {
+                return Ok(json.clone());
+            }
+            derived.object.clone()
+        };
+        let mut text = Vec::with_capacity(self.document.len() * 2);
+        match cached {
+            Some(object) => json::encode(object.as_dyn(), &mut text),
+            None => json::encode(self.decode()?.as_dyn(), &mut text),
+        }
+        text.shrink_to_fit();
+        let (text, bytes) = (Bytes::from(text), 0);
+        let bytes = bytes + text.len();
+        Ok(self.keep(bytes, |derived| derived.json.get_or_insert(text).clone()))
+    }
+
+    /// The object as an item of a JSON list, which states no kind: the fields and the closing brace. The list writes
+    /// the opening brace before it.
+    pub fn json_item(self: &Arc<Self>) -> Result<Bytes, ApiError> {
+        let json = self.json()?;
+        let gvk = self.resource.gvk();
+        let api_version =
+            if gvk.group.is_empty() { gvk.version.len() } else { gvk.group.len() + 1 + gvk.version.len() };
+        // {"kind":"K","apiVersion":"V",
+        let head = r#"{"kind":"","apiVersion":"","#.len() + gvk.kind.len() + api_version;
+        Ok(json.slice(head.min(json.len())..))
+    }
+
+    /// The object as a protobuf document. Kept, for events that many watchers share.
+    pub fn proto(self: &Arc<Self>) -> Bytes {
+        if let Some(document) = &self.derived.lock().proto {
+            return document.clone();
+        }
+        let mut out = Vec::new();
+        self.layout.append_document(&self.document, &self.resource_version(), &mut out);
+        let document = Bytes::from(out);
+        self.keep(document.len(), |derived| derived.proto.get_or_insert(document).clone())
+    }
+
+    /// Appends the object's protobuf message without its envelope, as lists hold it; makes nothing and keeps nothing.
+    pub fn append_proto_message(&self, out: &mut Vec<u8>) {
+        self.layout.append_raw(&self.document, &self.resource_version(), out);
+    }
+
+    /// The labels, read from the bytes.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        splice::labels(self.layout.metadata(&self.document))
+    }
+
+    /// The values of the fields that selectors may name.
+    pub fn selectable(self: &Arc<Self>) -> &[(&'static str, String)] {
+        self.selectable.get_or_init(|| match self.object() {
+            Ok(object) => self.resource.selectable(&*object).into(),
+            // What cannot be decoded matches no field.
+            Err(_) => Box::default(),
+        })
+    }
+
+    /// The value of one such field.
+    pub fn field(self: &Arc<Self>, name: &str) -> Option<String> {
+        match name {
+            "metadata.name" => Some(self.key.name.clone()),
+            "metadata.namespace" => Some(self.key.namespace.clone()),
+            _ => self.selectable().iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone()),
+        }
+    }
+
+    /// The object in the version of `resource`, made once for all who ask.
+    pub fn in_version(self: &Arc<Self>, resource: &'static dyn Resource) -> Result<Arc<Self>, ApiError> {
+        let gvk = resource.gvk();
+        if self.resource.gvk() == gvk {
+            return Ok(Arc::clone(self));
+        }
+        if let Some(known) = self.derived.lock().versions.iter().find(|version| version.resource.gvk() == gvk)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let object = resource.from_storage(self.decode()?).map_err(broken)?;
+        let converted = Self::from_object(resource, object, self.revision, &self.budget)?;
+        Ok(self.keep(converted.size(), |derived| {
+            derived.versions.push(Arc::clone(&converted));
+            converted
+        }))
+    }
+}
