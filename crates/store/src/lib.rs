@@ -8,9 +8,9 @@
 //! The local engines share one multi-version core (`mvcc`): each key's value exists once, and the state, the
 //! history, watchers and the caches above share its bytes.
 
-#![allow(dead_code)]
-
+mod embedded;
 mod error;
+mod etcd;
 mod history;
 mod hub;
 mod lease;
@@ -19,11 +19,14 @@ mod mvcc;
 mod range;
 mod types;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use crate::embedded::Options;
 pub use crate::error::Error;
+pub use crate::etcd::EtcdTls;
 pub use crate::history::Limits;
 pub use crate::hub::{Progress, Watch};
 pub use crate::types::{
@@ -112,4 +115,30 @@ pub fn memory() -> Arc<dyn Store> {
 #[must_use]
 pub fn memory_with(limits: Limits) -> Arc<dyn Store> {
     Arc::new(local::Local::in_memory(limits))
+}
+
+/// Opens a store in a directory of its own, which is made if need be.
+///
+/// # Errors
+/// `Locked` if another process has it open, `Corrupt` if acknowledged writes are damaged, `Version` if a newer
+/// version wrote it, `NoSpace` or `Io`.
+pub fn open_embedded(dir: impl AsRef<Path>) -> Result<Arc<dyn Store>, Error> {
+    open_embedded_with(dir, Options::default())
+}
+
+/// Opens a store in a directory, set up as `options` say.
+///
+/// # Errors
+/// As [`open_embedded`].
+pub fn open_embedded_with(dir: impl AsRef<Path>, options: Options) -> Result<Arc<dyn Store>, Error> {
+    Ok(Arc::new(local::Local::embedded(dir.as_ref(), options)?))
+}
+
+/// A store kept by an etcd v3 server or cluster. Connections are made when they are needed, so this does not
+/// fail if etcd is not there yet; must be called within a tokio runtime.
+///
+/// # Errors
+/// `InvalidArgument` for an endpoint that is no `http://` or `https://` URL, or `https://` without `tls`.
+pub fn connect_etcd(endpoints: &[String], tls: Option<&EtcdTls>) -> Result<Arc<dyn Store>, Error> {
+    Ok(Arc::new(etcd::Etcd::new(endpoints, tls)?))
 }

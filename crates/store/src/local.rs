@@ -1,14 +1,16 @@
 //! Decides how the engines of this process serve the trait: reads from the published snapshot, writes either
 //! under a lock (memory) or by way of the log's thread (embedded).
 
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Store;
+use crate::embedded::{self, Options, Threads};
 use crate::error::Error;
 use crate::history::Limits;
 use crate::hub::{Hub, Watch};
@@ -102,6 +104,8 @@ impl Hub {
 /// An engine of this process.
 pub(crate) struct Local {
     inner: Arc<Inner>,
+    /// Waited for when the store is dropped, so that its directory can be opened again at once.
+    threads: Option<Threads>,
 }
 
 struct Inner {
@@ -114,22 +118,38 @@ struct Inner {
 /// Who holds the newest state.
 pub(crate) enum Writer {
     Memory(Mutex<State>),
-    Log(mpsc::Sender<Command>),
+    /// None once the store is being closed.
+    Log(RwLock<Option<mpsc::Sender<Command>>>),
+}
+
+impl Writer {
+    fn commands(&self) -> Option<mpsc::Sender<Command>> {
+        match self {
+            Writer::Memory(_) => None,
+            Writer::Log(commands) => commands.read().clone(),
+        }
+    }
 }
 
 impl Local {
     pub(crate) fn in_memory(limits: Limits) -> Local {
-        Local::new(Arc::new(Hub::start(Default::default())), limits, Writer::Memory(Mutex::default()))
+        Local::new(Arc::new(Hub::start(Default::default())), limits, Writer::Memory(Mutex::default()), None)
     }
 
-    /// An engine over a hub that holds what was recovered; its leases get their full time.
-    pub(crate) fn new(hub: Arc<Hub>, limits: Limits, writer: Writer) -> Local {
+    /// Opens a directory. Leases get their full time again.
+    pub(crate) fn embedded(dir: &Path, options: Options) -> Result<Local, Error> {
+        let (hub, commands, threads) = embedded::open(dir, &options)?;
+        let writer = Writer::Log(RwLock::new(Some(commands)));
+        Ok(Local::new(hub, options.history, writer, Some(threads)))
+    }
+
+    fn new(hub: Arc<Hub>, limits: Limits, writer: Writer, threads: Option<Threads>) -> Local {
         let inner = Arc::new(Inner { hub, limits, writer, deadlines: Arc::default() });
         let leases = inner.hub.published.read().state.leases.clone();
         for (id, lease) in &leases {
             inner.schedule(*id, lease.ttl);
         }
-        Local { inner }
+        Local { inner, threads }
     }
 }
 
@@ -137,6 +157,11 @@ impl Drop for Local {
     fn drop(&mut self) {
         self.inner.deadlines.close();
         self.inner.hub.close();
+        if let Writer::Log(commands) = &self.inner.writer {
+            commands.write().take();
+        }
+        // Without a sender left, the log's thread ends.
+        self.threads.take();
     }
 }
 
@@ -150,9 +175,10 @@ impl Inner {
     /// Ends a lease whose time is over; called from the thread that watches over leases.
     fn expire(&self, id: i64) -> bool {
         let request = Request::Revoke { id };
-        let ended = match &self.writer {
-            Writer::Memory(state) => self.apply(state, &request).map(|_| ()),
-            Writer::Log(commands) => {
+        let ended = match (&self.writer, self.writer.commands()) {
+            (Writer::Memory(state), _) => self.apply(state, &request).map(|_| ()),
+            (Writer::Log(_), None) => Err(Error::Closed),
+            (Writer::Log(_), Some(commands)) => {
                 let (reply, answer) = oneshot::channel();
                 match commands.blocking_send(Command { request, reply }) {
                     Ok(()) => answer.blocking_recv().unwrap_or(Err(Error::Closed)).map(|_| ()),
@@ -182,7 +208,8 @@ impl Inner {
     async fn write(&self, request: Request) -> Result<Reply, Error> {
         match &self.writer {
             Writer::Memory(state) => self.apply(state, &request),
-            Writer::Log(commands) => {
+            Writer::Log(_) => {
+                let commands = self.writer.commands().ok_or(Error::Closed)?;
                 let (reply, answer) = oneshot::channel();
                 commands.send(Command { request, reply }).await.map_err(|_| Error::Closed)?;
                 answer.await.unwrap_or(Err(Error::Closed))

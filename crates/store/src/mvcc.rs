@@ -270,8 +270,6 @@ impl State {
         for change in changes {
             match change {
                 Change::Put { key, value, lease } => {
-                    // A lease that is gone by now cannot be attached; the key's deletion follows in the log.
-                    let lease = if self.leases.contains_key(&lease) { lease } else { 0 };
                     events.push(self.put(&key, &value, lease, revision));
                 }
                 Change::Delete { key } => {

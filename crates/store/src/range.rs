@@ -79,7 +79,7 @@ impl KeyRange {
             (End::Open, _) => true,
             (End::Before(mine), End::Before(theirs)) => mine > theirs,
             (End::Before(mine), End::Single) => mine > &other.start,
-            (End::Single, End::Before(theirs)) => &self.start >= theirs,
+            (End::Single, End::Before(theirs)) => self.start >= *theirs,
             (End::Single, End::Single) => self.start > other.start,
         }
     }

@@ -2,6 +2,7 @@
 
 mod leases;
 mod reads;
+pub mod server;
 mod watches;
 mod writes;
 
