@@ -1,0 +1,390 @@
+//! The proxy's rules as the kernel has them: takes new rules per service, keeps what changed, applies it at once.
+
+use super::chains::Chain;
+use super::elements::{self, Compiled, Container, Key, OwnChain, Value};
+use super::run::{Error, Nft};
+use super::script::{self, Leftover};
+use ipnet::IpNet;
+use services::{Family, PortRules, Protocol, Ruleset, ServiceRules, Target};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What the rules depend on besides the services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where pods' addresses come from: traffic to cluster addresses from elsewhere is masqueraded. Empty: unknown,
+    /// and none is.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Where cluster addresses come from; what is not allocated there is dropped. Empty: unknown.
+    pub service_cidrs: Vec<IpNet>,
+    /// Addresses of the node at which node ports are served; loopback addresses are passed over, because the kernel
+    /// routes no answer to them.
+    pub node_port_addresses: Vec<IpAddr>,
+    pub masquerade_all: bool,
+    /// The bit of the packet mark that asks for masquerading.
+    pub masquerade_mark: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            cluster_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
+            node_port_addresses: Vec::new(),
+            masquerade_all: false,
+            masquerade_mark: 1 << 14,
+        }
+    }
+}
+
+/// Which services put an element, almost always one. Where several do, the first by name prevails, and the others
+/// step in when it goes.
+#[derive(Debug)]
+enum Claims {
+    One(Arc<str>, Value),
+    Many(BTreeMap<Arc<str>, Value>),
+}
+
+impl Claims {
+    fn value(&self) -> Value {
+        match self {
+            Claims::One(_, value) => *value,
+            Claims::Many(all) => *all.values().next().expect("claims without a claimant are removed"),
+        }
+    }
+}
+
+/// A UDP frontend whose endpoints changed: flows that the kernel remembers for others of its endpoints are stale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpFrontend {
+    pub family: Family,
+    /// `None` for node ports.
+    pub address: Option<IpAddr>,
+    pub port: u16,
+    pub targets: BTreeSet<Target>,
+}
+
+/// What a sync did.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Elements added and deleted in the kernel.
+    pub elements: usize,
+    pub full: bool,
+    pub udp: Vec<UdpFrontend>,
+}
+
+/// The tables of both families. Memory: about a hundred bytes per element.
+pub struct Plane {
+    nft: Nft,
+    settings: Settings,
+    families: Vec<Family>,
+    services: HashMap<Arc<str>, Compiled>,
+    udp: HashMap<Arc<str>, Vec<UdpFrontend>>,
+    claims: HashMap<Key, Claims>,
+    chains: BTreeMap<(Family, Chain), OwnChain>,
+    /// Shared chains that the kernel has.
+    shared: BTreeSet<(Family, Chain)>,
+    /// Elements whose value may differ from the kernel's, with what the kernel has.
+    touched: BTreeMap<Key, Option<Value>>,
+    touched_chains: BTreeMap<(Family, Chain), Option<OwnChain>>,
+    touched_udp: BTreeSet<Arc<str>>,
+    stale: BTreeSet<(Family, Chain)>,
+    /// Whether the kernel's tables are known to be ours; otherwise the next sync writes them whole.
+    in_step: bool,
+}
+
+impl Plane {
+    /// An empty plane; nothing is touched until [`Plane::sync`].
+    pub fn new(settings: Settings, families: &[Family]) -> Plane {
+        Plane {
+            nft: Nft::default(),
+            settings,
+            families: families.to_vec(),
+            services: HashMap::new(),
+            udp: HashMap::new(),
+            claims: HashMap::new(),
+            chains: BTreeMap::new(),
+            shared: BTreeSet::new(),
+            touched: BTreeMap::new(),
+            touched_chains: BTreeMap::new(),
+            touched_udp: BTreeSet::new(),
+            stale: BTreeSet::new(),
+            in_step: false,
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes other settings: everything is written anew at the next sync. `services` must then be given again, since
+    /// their chains depend on settings.
+    pub fn set_settings(&mut self, settings: Settings, services: &Ruleset) {
+        if self.settings != settings {
+            self.settings = settings;
+            self.in_step = false;
+        }
+        self.replace(services);
+    }
+
+    /// Makes `ruleset` the whole of the rules.
+    pub fn replace(&mut self, ruleset: &Ruleset) {
+        let gone: Vec<Arc<str>> =
+            self.services.keys().filter(|name| !ruleset.services.contains_key(&***name)).cloned().collect();
+        for name in gone {
+            self.set_service(&name, &ServiceRules::default());
+        }
+        for (name, rules) in &ruleset.services {
+            self.set_service(name, rules);
+        }
+    }
+
+    /// Replaces the rules of one service, named `namespace/name`; empty rules remove it.
+    pub fn set_service(&mut self, name: &str, rules: &ServiceRules) {
+        let mut compiled = elements::compile(rules, &self.settings);
+        compiled.elements.retain(|(key, _)| self.families.contains(&key.family));
+        compiled.chains.retain(|chain| self.families.contains(&chain.family));
+        // Within one service the first rule for a place counts.
+        let mut seen = std::collections::HashSet::with_capacity(compiled.elements.len());
+        compiled.elements.retain(|(key, _)| seen.insert(*key));
+        compiled.elements.shrink_to_fit();
+        let name: Arc<str> = match self.services.get_key_value(name) {
+            Some((known, old)) if *old == compiled => {
+                let known = known.clone();
+                self.note_udp(&known, rules);
+                return;
+            }
+            Some((known, _)) => known.clone(),
+            None => name.into(),
+        };
+        self.note_udp(&name, rules);
+        let old = self.services.remove(&name).unwrap_or_default();
+        let fresh: HashMap<Key, Value> = compiled.elements.iter().copied().collect();
+        for (key, _) in old.elements.iter().filter(|(key, _)| !fresh.contains_key(key)) {
+            self.unclaim(*key, &name);
+        }
+        for (key, value) in &compiled.elements {
+            self.claim(*key, &name, *value);
+        }
+        for chain in &old.chains {
+            self.touch_chain((chain.family, chain.chain));
+            self.chains.remove(&(chain.family, chain.chain));
+        }
+        for chain in &compiled.chains {
+            self.touch_chain((chain.family, chain.chain));
+            self.chains.insert((chain.family, chain.chain), chain.clone());
+        }
+        if *rules != ServiceRules::default() {
+            self.services.insert(name, compiled);
+        }
+    }
+
+    fn touch(&mut self, key: Key) {
+        let current = self.claims.get(&key).map(Claims::value);
+        self.touched.entry(key).or_insert(current);
+    }
+
+    fn touch_chain(&mut self, key: (Family, Chain)) {
+        let current = self.chains.get(&key).cloned();
+        self.touched_chains.entry(key).or_insert(current);
+    }
+
+    fn claim(&mut self, key: Key, name: &Arc<str>, value: Value) {
+        self.touch(key);
+        match self.claims.get_mut(&key) {
+            None => {
+                self.claims.insert(key, Claims::One(name.clone(), value));
+            }
+            Some(Claims::One(owner, old)) if owner == name => *old = value,
+            Some(Claims::Many(all)) => {
+                all.insert(name.clone(), value);
+            }
+            Some(claims) => {
+                let Claims::One(owner, old) = &*claims else { return };
+                let all = BTreeMap::from([(owner.clone(), *old), (name.clone(), value)]);
+                *claims = Claims::Many(all);
+            }
+        }
+    }
+
+    fn unclaim(&mut self, key: Key, name: &Arc<str>) {
+        self.touch(key);
+        let empty = match self.claims.get_mut(&key) {
+            Some(Claims::One(owner, _)) => owner == name,
+            Some(Claims::Many(all)) => {
+                all.remove(name);
+                all.is_empty()
+            }
+            None => false,
+        };
+        if empty {
+            self.claims.remove(&key);
+        }
+    }
+
+    fn note_udp(&mut self, name: &Arc<str>, rules: &ServiceRules) {
+        let mut frontends = Vec::new();
+        for port in rules.ports.iter().filter(|port| port.protocol == Protocol::Udp) {
+            frontends.extend(udp_frontends(port));
+        }
+        let old = self.udp.remove(name).unwrap_or_default();
+        if old != frontends {
+            self.touched_udp.insert(name.clone());
+        }
+        if !frontends.is_empty() {
+            self.udp.insert(name.clone(), frontends);
+        }
+    }
+
+    /// Whether a sync has anything to do.
+    pub fn pending(&self) -> bool {
+        !self.in_step || !self.touched.is_empty() || !self.touched_chains.is_empty()
+    }
+
+    /// Brings the kernel into step, in one transaction per family. After an error the next sync writes everything.
+    pub fn sync(&mut self) -> Result<Change, Error> {
+        let mut change = Change { full: !self.in_step, ..Change::default() };
+        for family in self.families.clone() {
+            let result = if self.in_step { self.sync_changes(family) } else { self.sync_whole(family) };
+            match result {
+                Ok(elements) => change.elements += elements,
+                Err(error) => {
+                    self.in_step = false;
+                    return Err(error);
+                }
+            }
+        }
+        self.in_step = true;
+        self.touched.clear();
+        self.touched_chains.clear();
+        for name in std::mem::take(&mut self.touched_udp) {
+            change.udp.extend(self.udp.get(&name).into_iter().flatten().cloned());
+        }
+        Ok(change)
+    }
+
+    fn sync_changes(&mut self, family: Family) -> Result<usize, Error> {
+        let mut deleted: BTreeMap<Container, Vec<Key>> = BTreeMap::new();
+        let mut added: BTreeMap<Container, Vec<(Key, Value)>> = BTreeMap::new();
+        for (key, before) in self.touched.iter().filter(|(key, _)| key.family == family) {
+            let after = self.claims.get(key).map(Claims::value);
+            if *before == after {
+                continue;
+            }
+            if before.is_some() {
+                deleted.entry(key.container).or_default().push(*key);
+            }
+            if let Some(after) = after {
+                added.entry(key.container).or_default().push((*key, after));
+            }
+        }
+        let mut changed: Vec<(&OwnChain, Option<u32>)> = Vec::new();
+        let mut gone = Vec::new();
+        for ((_, chain), before) in self.touched_chains.iter().filter(|((of, _), _)| *of == family) {
+            match self.chains.get(&(family, *chain)) {
+                Some(after) if before.as_ref() != Some(after) => {
+                    changed.push((after, before.as_ref().and_then(|before| before.clients_seconds)));
+                }
+                Some(_) => {}
+                None => gone.extend(before.clone()),
+            }
+        }
+        let shared = needed(added.values().flatten().map(|(_, value)| *value));
+        let fresh: Vec<Chain> =
+            shared.into_iter().filter(|chain| !self.shared.contains(&(family, *chain))).collect();
+        let elements =
+            deleted.values().map(Vec::len).sum::<usize>() + added.values().map(Vec::len).sum::<usize>();
+        if elements == 0 && changed.is_empty() && gone.is_empty() {
+            return Ok(0);
+        }
+        // Kernels before 6.2 hold a chain for a moment after the last element that names it is deleted: a chain is
+        // emptied in the transaction that leaves it unused, and deleted in a later one.
+        let buried: Vec<Chain> = self
+            .stale
+            .iter()
+            .filter(|(of, chain)| *of == family && !self.chains.contains_key(&(family, *chain)))
+            .map(|(_, chain)| *chain)
+            .collect();
+        let update = script::Update {
+            shared: &fresh,
+            changed: &changed,
+            gone: &gone,
+            buried: &buried,
+            deleted: &deleted,
+            added: &added,
+        };
+        self.nft.apply(&script::update(family, &self.settings, &update))?;
+        self.stale.retain(|(of, _)| *of != family);
+        self.stale.extend(gone.iter().map(|chain| (family, chain.chain)));
+        self.shared.extend(fresh.into_iter().map(|chain| (family, chain)));
+        Ok(elements)
+    }
+
+    /// Writes one family's table whole. The first way keeps the sets of sticky clients; where the table that is there
+    /// does not allow it (another version's, or damaged), the second replaces it. Either is one transaction: there is
+    /// no moment without rules.
+    fn sync_whole(&mut self, family: Family) -> Result<usize, Error> {
+        let mut elements: BTreeMap<Container, Vec<(Key, Value)>> = BTreeMap::new();
+        for (key, claims) in self.claims.iter().filter(|(key, _)| key.family == family) {
+            elements.entry(key.container).or_default().push((*key, claims.value()));
+        }
+        for list in elements.values_mut() {
+            list.sort_unstable_by_key(|(key, _)| *key);
+        }
+        let shared = needed(elements.values().flatten().map(|(_, value)| *value));
+        let chains: Vec<&OwnChain> =
+            self.chains.iter().filter(|((of, _), _)| *of == family).map(|(_, chain)| chain).collect();
+        let whole = script::Whole { shared: &shared, chains: &chains, elements: &elements };
+        let leftover = Leftover::read(&self.nft, family);
+        let kept = leftover.and_then(|leftover| {
+            let script = script::whole(family, &self.settings, &whole, Some(&leftover));
+            self.nft.apply(&script).inspect_err(|error| {
+                tracing::info!(%family, %error, "Replaced the nftables table: the one found could not be updated");
+            })
+            .ok()
+        });
+        if kept.is_none() {
+            self.nft.apply(&script::whole(family, &self.settings, &whole, None))?;
+        }
+        self.shared.retain(|(of, _)| *of != family);
+        self.shared.extend(shared.into_iter().map(|chain| (family, chain)));
+        self.stale.retain(|(of, _)| *of != family);
+        Ok(elements.values().map(Vec::len).sum())
+    }
+
+    /// Deletes the proxy's tables. Missing ones are no error.
+    pub fn remove() -> Result<(), Error> {
+        let nft = Nft::default();
+        for family in Family::ALL {
+            let ip = super::chains::ip(family);
+            let table = crate::PROXY_TABLE;
+            nft.apply(&format!("add table {ip} {table}\ndelete table {ip} {table}\n"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The shared chains that verdicts name, with those they jump to.
+fn needed(values: impl Iterator<Item = Value>) -> BTreeSet<Chain> {
+    let mut chains = BTreeSet::new();
+    for value in values {
+        if let Value::Goto(chain) = value {
+            if !matches!(chain, Chain::Reject | Chain::Firewall(_) | Chain::Affinity(..)) {
+                chains.extend(chain.needs());
+                chains.insert(chain);
+            }
+        }
+    }
+    chains
+}
+
+fn udp_frontends(port: &PortRules) -> impl Iterator<Item = UdpFrontend> + '_ {
+    port.frontends.iter().map(|frontend| UdpFrontend {
+        family: port.family,
+        address: frontend.address,
+        port: frontend.port,
+        // Insiders of a Local policy may hold flows to any of the cluster's endpoints.
+        targets: port.cluster.iter().chain(&port.local).copied().collect(),
+    })
+}
