@@ -94,6 +94,18 @@ impl View {
             .filter_map(|object| typed(object.clone()))
     }
 
+    /// The objects of a namespace that no controller owns, by name: what may be adopted.
+    pub fn orphans_in<'a, T: Object>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = Arc<T>> + use<'a, T> {
+        self.tables
+            .get(&kind_id::<T>())
+            .into_iter()
+            .flat_map(move |table| table.orphans_in(namespace))
+            .filter_map(|object| typed(object.clone()))
+    }
+
     /// The pods whose spec.nodeName is this node, by namespace and name.
     pub fn pods_on_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = Arc<Pod>> + use<'a> {
         self.tables
@@ -212,6 +224,7 @@ mod tests {
         view.insert(Arc::new(ConfigMap::default()));
         assert_eq!(names(view.in_namespace("a")), "one two");
         assert_eq!(names(view.owned_by("rs")), "one two");
+        assert_eq!(names(view.orphans_in("b")), "one");
         assert_eq!(names(view.pods_on_node("n1")), "one one");
         assert_eq!(names(view.list::<Pod>()), "one two one");
 

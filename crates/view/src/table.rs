@@ -46,6 +46,14 @@ impl Table {
         indexed(&self.by_owner, uid)
     }
 
+    /// Those of one namespace that no controller owns: they stand under the empty uid.
+    pub(crate) fn orphans_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<dyn Object>> {
+        self.by_owner
+            .range((String::new(), ObjectKey::new(namespace, ""))..)
+            .take_while(move |((uid, key), _)| uid.is_empty() && key.namespace == namespace)
+            .map(|(_, object)| object)
+    }
+
     pub(crate) fn on_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Arc<dyn Object>> {
         indexed(&self.by_node, node)
     }
@@ -59,6 +67,9 @@ impl Table {
         let old = self.objects.insert(key.clone(), object.clone());
         if let Some(old) = &old {
             self.unindex(&key, old.as_ref());
+        }
+        if is_orphan(object.as_ref()) {
+            self.by_owner.insert((String::new(), key.clone()), object.clone());
         }
         for owner in &object.metadata().owner_references {
             self.by_owner.insert((owner.uid.clone(), key.clone()), object.clone());
@@ -76,6 +87,9 @@ impl Table {
     }
 
     fn unindex(&mut self, key: &ObjectKey, old: &dyn Object) {
+        if is_orphan(old) {
+            self.by_owner.remove(&(String::new(), key.clone()));
+        }
         for owner in &old.metadata().owner_references {
             self.by_owner.remove(&(owner.uid.clone(), key.clone()));
         }
@@ -91,6 +105,10 @@ fn indexed<'a>(index: &'a Index, value: &'a str) -> impl Iterator<Item = &'a Arc
         .range((Bound::Included(from), Bound::Unbounded))
         .take_while(move |((indexed, _), _)| indexed == value)
         .map(|(_, object)| object)
+}
+
+fn is_orphan(object: &dyn Object) -> bool {
+    !object.metadata().owner_references.iter().any(|owner| owner.controller == Some(true))
 }
 
 fn node_of(object: &dyn Object) -> Option<&str> {

@@ -1,0 +1,80 @@
+//! A plan as text, for people and for tests: one line a step, its body as JSON.
+
+use crate::plan::{Action, Note, Plan, Step};
+use api::Object;
+use std::fmt;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{step}")?;
+        }
+        for event in &self.events {
+            writeln!(f, "event {event}")?;
+        }
+        if let Some(wait) = self.again {
+            writeln!(f, "again in {} ms", wait.as_millis())?;
+        }
+        if self.is_empty() && self.again.is_none() {
+            writeln!(f, "nothing")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.action)?;
+        if let Some(note) = &self.done {
+            write!(f, "\n  then {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sort = if self.warning { "Warning" } else { "Normal" };
+        write!(f, "{sort} {} on {} {}: {}", self.reason, self.about.kind, self.about.name, self.message)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Create(object) => write!(f, "create {}", body(object.as_ref())),
+            Action::Update(object) => write!(f, "update {}", body(object.as_ref())),
+            Action::UpdateSub { object, subresource } => {
+                let value = api::codec::to_value(object.as_dyn());
+                let part = if *subresource == "status" { &value["status"] } else { &value };
+                write!(f, "update {}/{subresource} {}: {part}", object.gvk().kind, object.metadata().name)
+            }
+            Action::Patch { target, subresource, body, .. } => {
+                write!(f, "patch {} {}", target.resource.kind, target.key)?;
+                if !subresource.is_empty() {
+                    write!(f, "/{subresource}")?;
+                }
+                write!(f, ": {body}")
+            }
+            Action::Delete { target, propagation, grace_seconds } => {
+                write!(f, "delete {} {}", target.resource.kind, target.key)?;
+                if let Some(propagation) = propagation {
+                    write!(f, " {propagation:?}")?;
+                }
+                if let Some(seconds) = grace_seconds {
+                    write!(f, " within {seconds} s")?;
+                }
+                Ok(())
+            }
+            Action::ClearNamespace { name } => write!(f, "clear namespace {name}"),
+        }
+    }
+}
+
+fn body(object: &dyn Object) -> String {
+    let mut value = api::codec::to_value(object.as_dyn());
+    if let Some(map) = value.as_object_mut() {
+        map.remove("status");
+    }
+    format!("{} {value}", object.gvk().kind)
+}
