@@ -7,6 +7,7 @@
 mod api_client;
 mod config;
 mod correlator;
+mod discovery;
 mod election;
 mod error;
 mod options;
@@ -20,6 +21,7 @@ mod wire;
 
 pub use api_client::{Client, Deleted, List};
 pub use config::{Auth, Config, TlsFiles};
+pub use discovery::{Discovered, Discovery};
 pub use election::{Election, Leadership, Timing};
 pub use error::Error;
 pub use options::{
