@@ -4,10 +4,17 @@
 //! types and their keys. No kind is known here, and nothing reads a clock.
 #![forbid(unsafe_code)]
 
+mod combine;
+mod entries;
 pub mod json;
 pub mod managed;
 pub mod merge;
+pub mod set;
+mod shape;
 pub mod strategic;
+mod walk;
+
+pub use entries::MAX_UPDATE_MANAGERS;
 
 /// Why a patch was not applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,12 +21,14 @@ pub(crate) fn with_claim<T>(target: &Target<'_>, with: impl FnOnce(&Claim<'_>) -
     let subresource = target.kind.subresource();
     let manager = target.request.manager();
     let api_version = target.resource.gvk().api_version();
+    let empty = tree(&*target.resource.new_object());
     with(&Claim {
         manager: &manager,
         api_version: &api_version,
         subresource,
         now: now(),
         descriptor: target.resource.descriptor(),
+        empty: &empty,
         reset: target.resource.reset_fields(subresource),
     })
 }
@@ -37,7 +39,7 @@ pub(crate) fn claim_created(target: &Target<'_>, object: &mut dyn Object) {
     let entries = if is_reset(&given) { Vec::new() } else { managed::readable(&given) };
     let new = tree(object);
     object.metadata_mut().managed_fields =
-        with_claim(target, |claim| managed::update(None, &new, &entries, claim));
+        with_claim(target, |claim| managed::update(claim.empty, &new, &entries, claim));
 }
 
 /// Settles the managed fields of a proposed update: what changed is the requester's now.
@@ -61,7 +63,7 @@ pub(crate) fn claim_updated(target: &Target<'_>, object: &mut dyn Object, old: &
     }
     let (live, new) = (tree(old), tree(object));
     object.metadata_mut().managed_fields =
-        with_claim(target, |claim| managed::update(Some(&live), &new, &entries, claim));
+        with_claim(target, |claim| managed::update(&live, &new, &entries, claim));
 }
 
 /// One empty entry is how a client asks for all entries to be dropped.

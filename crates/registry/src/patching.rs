@@ -129,14 +129,14 @@ fn apply_to(
     let config = configuration(target, patch)?;
     let Applied { object, entries } =
         with_claim(target, |claim| managed::apply(live, &config, entries, claim, patch.force))
-            .map_err(conflicts)?;
+            .map_err(|error| refused_apply(target, error))?;
     let mut object = decode(target, &object, &mut Notes::default())?;
     target.resource.default(&mut *object);
     object.metadata_mut().managed_fields = entries;
     Ok(object)
 }
 
-fn conflicts(error: ApplyError) -> ApiError {
+fn refused_apply(target: &Target<'_>, error: ApplyError) -> ApiError {
     let message = error.to_string();
     match error {
         ApplyError::Conflicts(conflicts) => {
@@ -147,7 +147,14 @@ fn conflicts(error: ApplyError) -> ApiError {
             };
             ApiError::apply_conflict(conflicts.into_iter().map(cause).collect(), message)
         }
-        ApplyError::Invalid(text) => ApiError::new(Reason::Unknown, text),
+        ApplyError::Invalid(text) => {
+            let gvk = target.resource.gvk();
+            let what = format!(
+                "{}/{}; {}/{}, Kind={}",
+                target.key.namespace, target.key.name, gvk.group, gvk.version, gvk.kind
+            );
+            ApiError::new(Reason::Unknown, format!("failed to create typed patch object ({what}): {text}"))
+        }
     }
 }
 
@@ -162,7 +169,5 @@ pub(crate) fn apply(
 
 /// The object that an apply creates.
 pub(crate) fn apply_to_nothing(target: &Target<'_>, patch: &Patch) -> Result<Box<dyn Object>, ApiError> {
-    let gvk = target.resource.gvk();
-    let live = serde_json::json!({"apiVersion": gvk.api_version(), "kind": gvk.kind});
-    apply_to(target, patch, &live, &[])
+    apply_to(target, patch, &tree(&*target.resource.new_object()), &[])
 }
