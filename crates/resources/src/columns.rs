@@ -102,6 +102,16 @@ pub fn since(then: Option<Time>, now: Time) -> String {
     then.map_or_else(|| "<unknown>".into(), |then| human_duration(now.seconds() - then.seconds()))
 }
 
+/// Time since the object was created.
+pub fn age(metadata: &api::meta::v1::ObjectMeta, now: Time) -> Cell {
+    since(metadata.creation_timestamp, now).into()
+}
+
+/// The object's name.
+pub fn name(metadata: &api::meta::v1::ObjectMeta) -> Cell {
+    metadata.name.clone().into()
+}
+
 /// The text, or `<none>`.
 pub fn or_none(text: &str) -> String {
     if text.is_empty() { "<none>".into() } else { text.into() }

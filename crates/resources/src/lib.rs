@@ -17,7 +17,13 @@ mod row;
 mod strategy;
 pub mod table;
 
+mod apps;
+mod core;
+mod difference;
 mod plain;
+mod storage;
+#[cfg(test)]
+mod tests_support;
 
 pub use columns::{Cell, Column};
 pub use resource::{ConvertError, Resource};

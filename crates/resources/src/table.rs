@@ -51,23 +51,23 @@ static LINES: &[Line] = &[
     row::<PodCertificateRequests>,
     row::<Leases>,
     row::<LeaseCandidates>,
-    row::<Bindings>,
-    row::<ComponentStatuses>,
-    row::<ConfigMaps>,
-    row::<Endpoints>,
-    row::<Events>,
-    row::<LimitRanges>,
-    row::<Namespaces>,
-    row::<Nodes>,
-    row::<PersistentVolumeClaims>,
-    row::<PersistentVolumes>,
-    row::<Pods>,
-    row::<PodTemplates>,
-    row::<ReplicationControllers>,
-    row::<ResourceQuotas>,
-    row::<Secrets>,
-    row::<ServiceAccounts>,
-    row::<Services>,
+    row::<crate::core::binding::Bindings>,
+    row::<crate::core::component_status::ComponentStatuses>,
+    row::<crate::core::config_map::ConfigMaps>,
+    row::<crate::core::endpoints::EndpointsStrategy>,
+    row::<crate::core::event::Events>,
+    row::<crate::core::limit_range::LimitRanges>,
+    row::<crate::core::namespace::Namespaces>,
+    row::<crate::core::node::Nodes>,
+    row::<crate::core::persistent_volume_claim::PersistentVolumeClaims>,
+    row::<crate::core::persistent_volume::PersistentVolumes>,
+    row::<crate::core::pod::Pods>,
+    row::<crate::core::pod_template::PodTemplates>,
+    row::<crate::core::replication_controller::ReplicationControllers>,
+    row::<crate::core::resource_quota::ResourceQuotas>,
+    row::<crate::core::secret::Secrets>,
+    row::<crate::core::service_account::ServiceAccounts>,
+    row::<crate::core::service::Services>,
     row::<EndpointSlices>,
     row::<FlowSchemas>,
     row::<PriorityLevelConfigurations>,
@@ -94,7 +94,7 @@ static LINES: &[Line] = &[
     row::<CSIDrivers>,
     row::<CSINodes>,
     row::<CSIStorageCapacities>,
-    row::<StorageClasses>,
+    row::<crate::storage::storage_class::StorageClasses>,
     row::<VolumeAttachments>,
     row::<VolumeAttributesClasses>,
     row::<StorageVersionMigrations>,
@@ -128,8 +128,15 @@ fn hub_group(group: &str) -> &str {
     if group == "events.k8s.io" { "" } else { group }
 }
 
-fn conversion(_facts: &ResourceFacts) -> Conversion {
-    convert::BY_NAME
+fn conversion(facts: &ResourceFacts) -> Conversion {
+    match (facts.group, facts.version, facts.plural) {
+        ("events.k8s.io", _, "events") => Conversion {
+            to_hub: crate::core::event::to_hub,
+            from_hub: crate::core::event::from_hub,
+            field_label: Some(crate::core::event::field_label),
+        },
+        _ => convert::BY_NAME,
+    }
 }
 
 fn spoke(facts: &'static ResourceFacts, hubs: &[&'static dyn Resource]) -> Option<&'static dyn Resource> {
