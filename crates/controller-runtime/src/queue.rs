@@ -119,14 +119,7 @@ impl Queue {
     }
 
     /// The work on a key ended.
-    pub(crate) fn finish(
-        &mut self,
-        key: ObjectKey,
-        outcome: Outcome,
-        view: &View,
-        now: Instant,
-        wall: Time,
-    ) {
+    pub(crate) fn finish(&mut self, key: ObjectKey, outcome: Outcome, view: &View, now: Instant, wall: Time) {
         self.working.remove(&key);
         // What was found out, rather than what failed, is to be acted on at once.
         let found_out = outcome.report.is_some() && !outcome.failed;

@@ -75,6 +75,11 @@ pub trait Controller: Send + Sync + 'static {
         self.name()
     }
 
+    /// The service account in kube-system whose permissions it needs.
+    fn account(&self) -> &'static str {
+        self.component()
+    }
+
     fn watches(&self) -> Vec<Watch>;
 
     /// The keys that a change in the graph of owners concerns; only asked where `uses_graph`.

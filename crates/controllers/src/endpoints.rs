@@ -42,7 +42,8 @@ impl Controller for EndpointsController {
             let ours = |endpoints: &Arc<Endpoints>| {
                 endpoints.metadata.labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
             };
-            if let Some(left) = current.filter(ours).filter(|left| left.metadata.deletion_timestamp.is_none()) {
+            if let Some(left) = current.filter(ours).filter(|left| left.metadata.deletion_timestamp.is_none())
+            {
                 let target = Target::of(left.as_ref());
                 plan.push(Action::Delete { target, propagation: None, grace_seconds: None });
             }
@@ -150,7 +151,12 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
         .map(|(ports, mut subset)| {
             subset.ports = ports
                 .into_iter()
-                .map(|(name, port, protocol, app_protocol)| EndpointPort { name, port, protocol, app_protocol })
+                .map(|(name, port, protocol, app_protocol)| EndpointPort {
+                    name,
+                    port,
+                    protocol,
+                    app_protocol,
+                })
                 .collect();
             let key = |address: &EndpointAddress| {
                 (address.ip.clone(), address.target_ref.as_ref().map(|target| target.uid.clone()))

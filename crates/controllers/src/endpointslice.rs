@@ -124,9 +124,7 @@ fn identity(endpoint: &Endpoint) -> Identity {
 fn sort_key(ports: &Ports) -> String {
     let mut parts: Vec<String> = ports
         .iter()
-        .map(|port| {
-            format!("{:?}/{:?}/{:?}/{:?}", port.name, port.port, port.protocol, port.app_protocol)
-        })
+        .map(|port| format!("{:?}/{:?}/{:?}/{:?}", port.name, port.port, port.protocol, port.app_protocol))
         .collect();
     parts.sort();
     parts.join(",")
@@ -196,15 +194,18 @@ impl EndpointSlices {
             plan.steps.push(Step::new(write).always().failed(Note::warning(
                 service,
                 "FailedToUpdateEndpointSlices",
-                format!(
-                    "Error updating Endpoint Slices for Service {}: {{error}}",
-                    view::key_of(service)
-                ),
+                format!("Error updating Endpoint Slices for Service {}: {{error}}", view::key_of(service)),
             )));
         }
     }
 
-    fn fill(&self, service: &Service, slices: Vec<&EndpointSlice>, packing: &mut Packing, family: &str) -> Filled {
+    fn fill(
+        &self,
+        service: &Service,
+        slices: Vec<&EndpointSlice>,
+        packing: &mut Packing,
+        family: &str,
+    ) -> Filled {
         let mut next: Vec<(EndpointSlice, bool)> = Vec::new();
         for slice in slices {
             let mut changed = slice.clone();
@@ -214,7 +215,8 @@ impl EndpointSlices {
                 .filter_map(|endpoint| packing.wanted.remove(&identity(endpoint)))
                 .collect();
             changed.metadata.labels = labels(service);
-            let touched = changed.endpoints != slice.endpoints || changed.metadata.labels != slice.metadata.labels;
+            let touched =
+                changed.endpoints != slice.endpoints || changed.metadata.labels != slice.metadata.labels;
             next.push((changed, touched));
         }
         let mut left: Vec<Endpoint> = std::mem::take(&mut packing.wanted).into_values().collect();
@@ -283,9 +285,8 @@ fn desired(
             continue;
         }
         let ports = ports(service, pod);
-        let packing = packings
-            .entry(sort_key(&ports))
-            .or_insert_with(|| Packing { ports, wanted: BTreeMap::new() });
+        let packing =
+            packings.entry(sort_key(&ports)).or_insert_with(|| Packing { ports, wanted: BTreeMap::new() });
         let endpoint = endpoint(pod, node.as_deref(), service, addresses);
         packing.wanted.insert(identity(&endpoint), endpoint);
     }

@@ -114,8 +114,7 @@ fn judge_owners(graph: &Graph, vertex: &Arc<Vertex>, plan: &mut Plan) {
     if any(Owner::Unclear) {
         // An owner of a resource that is followed becomes clear with the next word of that resource.
         let followed = states.iter().any(|(state, owner)| {
-            *state == Owner::Unclear
-                && graph.resource_of_kind(&owner.api_version, &owner.kind).is_some()
+            *state == Owner::Unclear && graph.resource_of_kind(&owner.api_version, &owner.kind).is_some()
         });
         if followed {
             plan.again_after_seconds(DOUBT_SECONDS);

@@ -87,7 +87,10 @@ impl Controller for Namespaces {
 }
 
 fn joined<'a>(parts: impl Iterator<Item = (&'a String, &'a usize)>, text: &str) -> String {
-    parts.map(|(name, count)| text.replace("{}", name).replace("{n}", &count.to_string())).collect::<Vec<_>>().join(", ")
+    parts
+        .map(|(name, count)| text.replace("{}", name).replace("{n}", &count.to_string()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The five conditions of a namespace that is being emptied; each is there, true or false.

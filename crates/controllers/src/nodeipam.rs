@@ -66,6 +66,10 @@ impl Controller for NodeIpam {
         "cidrAllocator"
     }
 
+    fn account(&self) -> &'static str {
+        "node-controller"
+    }
+
     fn watches(&self) -> Vec<Watch> {
         vec![Watch::new::<Node>(|_, old, new| {
             let without = new.is_some_and(|node| node.spec.pod_cidr.is_empty());
@@ -83,9 +87,9 @@ impl Controller for NodeIpam {
             .filter_map(|range| self.index(range))
             .collect();
         let count = 1u32 << (self.node_prefix - self.prefix);
-        let waiting = nodes.iter().filter(|node| {
-            node.spec.pod_cidr.is_empty() && node.metadata.deletion_timestamp.is_none()
-        });
+        let waiting = nodes
+            .iter()
+            .filter(|node| node.spec.pod_cidr.is_empty() && node.metadata.deletion_timestamp.is_none());
         let mut next = 0;
         for node in waiting {
             while taken.contains(&next) {

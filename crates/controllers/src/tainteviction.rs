@@ -12,6 +12,10 @@ impl Controller for TaintEviction {
         "taint-eviction-controller"
     }
 
+    fn account(&self) -> &'static str {
+        "node-controller"
+    }
+
     fn watches(&self) -> Vec<Watch> {
         vec![
             Watch::new::<Pod>(|_, old, new| {
@@ -24,7 +28,12 @@ impl Controller for TaintEviction {
             Watch::new::<Node>(|view, old, new| {
                 let Some(node) = new else { return Vec::new() };
                 let evicting = |node: &Node| {
-                    node.spec.taints.iter().filter(|taint| taint.effect == "NoExecute").cloned().collect::<Vec<_>>()
+                    node.spec
+                        .taints
+                        .iter()
+                        .filter(|taint| taint.effect == "NoExecute")
+                        .cloned()
+                        .collect::<Vec<_>>()
                 };
                 if old.map(evicting).unwrap_or_default() == evicting(node) {
                     return Vec::new();
@@ -63,7 +72,8 @@ enum Stay {
 fn stays(pod: &Pod, node: &Node, now: i64) -> Stay {
     let mut end: Option<i64> = None;
     for taint in node.spec.taints.iter().filter(|taint| taint.effect == "NoExecute") {
-        let mut used = pod.spec.tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();
+        let mut used =
+            pod.spec.tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();
         if used.peek().is_none() {
             return Stay::No;
         }
@@ -91,7 +101,8 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         "" | "Equal" => !toleration.key.is_empty() && toleration.value == taint.value,
         "Exists" => true,
         "Lt" | "Gt" => {
-            let (Ok(wanted), Ok(given)) = (toleration.value.parse::<i64>(), taint.value.parse::<i64>()) else {
+            let (Ok(wanted), Ok(given)) = (toleration.value.parse::<i64>(), taint.value.parse::<i64>())
+            else {
                 return false;
             };
             if toleration.operator == "Lt" { given < wanted } else { given > wanted }
