@@ -113,7 +113,12 @@ pub fn yaml_to_json(input: &[u8]) -> Result<Vec<u8>, Error> {
 
 /// A typed message as YAML.
 pub fn to_yaml(message: &dyn Message) -> Result<String, Error> {
-    serde_saphyr::to_string(&to_value(message)).map_err(|error| Error::Yaml(error.to_string()))
+    value_to_yaml(&to_value(message))
+}
+
+/// A JSON tree as YAML.
+pub fn value_to_yaml(value: &serde_json::Value) -> Result<String, Error> {
+    serde_saphyr::to_string(value).map_err(|error| Error::Yaml(error.to_string()))
 }
 
 /// The kind that `apiVersion` and `kind` name.

@@ -2,7 +2,7 @@
 
 use crate::fence::{FENCE_MAX, Fence};
 use controllers::Report;
-use meta::{ObjectKey, Time};
+use meta::ObjectKey;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,16 +23,6 @@ pub(crate) struct Outcome {
     /// Something failed: try again, later each time.
     pub failed: bool,
     pub again: Option<Duration>,
-    pub mark: String,
-}
-
-/// What is remembered of a key between two plans.
-#[derive(Clone, Default)]
-pub(crate) struct Memory {
-    pub report: Option<Report>,
-    pub mark: String,
-    /// Since when the mark has been this one.
-    pub marked: Time,
 }
 
 struct Fenced {
@@ -49,7 +39,7 @@ pub(crate) struct Queue {
     delayed: BTreeSet<(Instant, ObjectKey)>,
     due: HashMap<ObjectKey, Instant>,
     failures: HashMap<ObjectKey, u32>,
-    memories: HashMap<ObjectKey, Memory>,
+    reports: HashMap<ObjectKey, Report>,
     tokens: f64,
     refilled: Instant,
 }
@@ -64,7 +54,7 @@ impl Queue {
             delayed: BTreeSet::new(),
             due: HashMap::new(),
             failures: HashMap::new(),
-            memories: HashMap::new(),
+            reports: HashMap::new(),
             tokens: RETRY_BURST,
             refilled: now,
         }
@@ -91,13 +81,13 @@ impl Queue {
     }
 
     /// The next key, with what its last plan brought.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<(ObjectKey, Memory)> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<(ObjectKey, Option<Report>)> {
         self.move_due(now);
         let key = self.ready.pop_front()?;
         self.dirty.remove(&key);
         self.working.insert(key.clone());
-        let memory = self.memories.get(&key).cloned().unwrap_or_default();
-        Some((key, memory))
+        let report = self.reports.get(&key).cloned();
+        Some((key, report))
     }
 
     /// When the next key becomes due, if nothing else happens.
@@ -119,11 +109,14 @@ impl Queue {
     }
 
     /// The work on a key ended.
-    pub(crate) fn finish(&mut self, key: ObjectKey, outcome: Outcome, view: &View, now: Instant, wall: Time) {
+    pub(crate) fn finish(&mut self, key: ObjectKey, outcome: Outcome, view: &View, now: Instant) {
         self.working.remove(&key);
         // What was found out, rather than what failed, is to be acted on at once.
         let found_out = outcome.report.is_some() && !outcome.failed;
-        self.remember(&key, outcome.report, outcome.mark, wall);
+        match outcome.report {
+            Some(report) => self.reports.insert(key.clone(), report),
+            None => self.reports.remove(&key),
+        };
         if outcome.failed {
             let wait = self.backoff(&key, now);
             self.add_at(key.clone(), now + wait);
@@ -142,19 +135,6 @@ impl Queue {
         } else if (wrote || found_out) && !outcome.failed {
             // The view has it all already: see what follows from it.
             self.add(key);
-        }
-    }
-
-    fn remember(&mut self, key: &ObjectKey, report: Option<Report>, mark: String, wall: Time) {
-        if report.is_none() && mark.is_empty() {
-            self.memories.remove(key);
-            return;
-        }
-        let memory = self.memories.entry(key.clone()).or_default();
-        memory.report = report;
-        if memory.mark != mark {
-            memory.mark = mark;
-            memory.marked = wall;
         }
     }
 
@@ -227,9 +207,9 @@ mod tests {
         queue.add(key("a"));
         assert_eq!(popped(&mut queue, now).as_deref(), Some("b"));
         assert_eq!(popped(&mut queue, now), None);
-        queue.finish(key("a"), Outcome::default(), &View::default(), now, Time::default());
+        queue.finish(key("a"), Outcome::default(), &View::default(), now);
         assert_eq!(popped(&mut queue, now).as_deref(), Some("a"));
-        queue.finish(key("a"), Outcome::default(), &View::default(), now, Time::default());
+        queue.finish(key("a"), Outcome::default(), &View::default(), now);
         assert_eq!(popped(&mut queue, now), None);
     }
 
@@ -241,7 +221,7 @@ mod tests {
         queue.pop(now);
         let fence = Fence::Reached { kind: view::kind_id::<Pod>(), revision: 7 };
         let outcome = Outcome { fences: vec![fence.clone()], ..Outcome::default() };
-        queue.finish(key("a"), outcome, &at_revision(5), now, Time::default());
+        queue.finish(key("a"), outcome, &at_revision(5), now);
         queue.add(key("a"));
         assert_eq!(popped(&mut queue, now), None);
         queue.check_fences(&at_revision(6), now);
@@ -250,7 +230,7 @@ mod tests {
         assert_eq!(popped(&mut queue, now).as_deref(), Some("a"));
         // Unseen for too long: the key is let go.
         let outcome = Outcome { fences: vec![fence], ..Outcome::default() };
-        queue.finish(key("a"), outcome, &at_revision(5), now, Time::default());
+        queue.finish(key("a"), outcome, &at_revision(5), now);
         assert_eq!(queue.next_due(), Some(now + FENCE_MAX));
         queue.check_fences(&at_revision(5), now + FENCE_MAX);
         assert_eq!(popped(&mut queue, now).as_deref(), Some("a"));
@@ -266,15 +246,15 @@ mod tests {
             let (key, _) = queue.pop(at).expect("it is due");
             let report = Some(Report::Failed(controllers::Failure::default()));
             let outcome = Outcome { failed: true, report, ..Outcome::default() };
-            queue.finish(key, outcome, &View::default(), at, Time::default());
+            queue.finish(key, outcome, &View::default(), at);
             assert_eq!(queue.next_due(), Some(at + Duration::from_millis(expected)));
             at += Duration::from_millis(expected);
         }
-        let (key, memory) = queue.pop(at).expect("it is due");
-        assert!(memory.report.is_some());
-        queue.finish(key.clone(), Outcome::default(), &View::default(), at, Time::default());
+        let (key, report) = queue.pop(at).expect("it is due");
+        assert!(report.is_some());
+        queue.finish(key.clone(), Outcome::default(), &View::default(), at);
         queue.add(key);
-        assert!(queue.pop(at).expect("it was added").1.report.is_none());
+        assert!(queue.pop(at).expect("it was added").1.is_none());
     }
 
     #[tokio::test(start_paused = true)]

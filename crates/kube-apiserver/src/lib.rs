@@ -1,1 +1,62 @@
-//! The API server process.
+//! The API server: who may ask what, in which words, over the one read and write path of `registry`.
+//!
+//! A request passes [`filters`] (authentication to authorization), is dispatched by the table of kinds, and answered in
+//! the negotiated form. Nothing here knows a kind by name but admission plugins, allocation and the subresources that
+//! are actions.
+#![forbid(unsafe_code)]
+
+mod access;
+mod answers;
+mod authn;
+mod body;
+mod bootstrap;
+mod chunks;
+mod decode;
+mod discovery;
+mod filters;
+mod health;
+mod kubelet;
+mod limits;
+mod metrics;
+mod negotiate;
+mod objects;
+mod openapi;
+mod options;
+mod parameters;
+mod paths;
+mod query;
+mod request;
+mod respond;
+mod reviews;
+mod serve;
+mod start;
+mod subresources;
+mod table;
+mod tokens;
+mod transport;
+mod verbs;
+mod watching;
+
+pub use options::{Backend, Options};
+pub use start::{Server, start};
+
+use std::sync::Arc;
+
+/// One server: all that requests share.
+pub(crate) struct Api {
+    pub options: Options,
+    pub registry: Arc<registry::Registry>,
+    pub discovery: discovery::Discovery,
+    pub access: Arc<access::Access>,
+    pub authn: authn::Authenticator,
+    pub limits: limits::Limits,
+    pub metrics: Arc<metrics::Metrics>,
+    pub health: health::Health,
+    pub openapi: openapi::OpenApi,
+    pub kubelet: kubelet::KubeletClient,
+    /// Signs service account tokens.
+    pub signer: Option<pki::Signer>,
+    pub issuer: String,
+    pub jwks_uri: String,
+    pub shutdown: tokio_util::sync::CancellationToken,
+}

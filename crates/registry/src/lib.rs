@@ -148,6 +148,16 @@ impl Registry {
         self.caches.cache(resource).await.map(|_| ())
     }
 
+    /// How many objects each loaded resource has, by `plural.group`, or `plural` in the core group.
+    pub fn object_counts(&self) -> Vec<(String, usize)> {
+        let all = self.caches.all();
+        let count = |cache: &Arc<cache::Cache>| {
+            let resource = cache.resource;
+            (api::errors::qualified(resource.group(), resource.plural()), cache.sizes().0)
+        };
+        all.iter().map(count).collect()
+    }
+
     pub fn sizes(&self) -> Sizes {
         let mut sizes = Sizes { derived_bytes: self.caches.budget.used(), ..Sizes::default() };
         for cache in self.caches.all() {

@@ -15,6 +15,13 @@ macro_rules! plain {
     )*};
 }
 
+/// Names that only have to fit a path: those of roles hold colons.
+macro_rules! with_path_name {
+    () => {
+        const NAME: crate::names::Rule = crate::names::path_segment;
+    };
+}
+
 plain! {
     MutatingWebhookConfigurations: api::admissionregistration::v1::MutatingWebhookConfiguration, "mutatingwebhookconfigurations";
     ValidatingAdmissionPolicies: api::admissionregistration::v1::ValidatingAdmissionPolicy, "validatingadmissionpolicies", with_spec, with_status;
@@ -54,10 +61,10 @@ plain! {
     ServiceCIDRs: api::networking::v1::ServiceCIDR, "servicecidrs", with_spec, with_status;
     RuntimeClasses: api::node::v1::RuntimeClass, "runtimeclasses";
     PodDisruptionBudgets: api::policy::v1::PodDisruptionBudget, "poddisruptionbudgets", with_spec, with_status;
-    ClusterRoleBindings: api::rbac::v1::ClusterRoleBinding, "clusterrolebindings";
-    ClusterRoles: api::rbac::v1::ClusterRole, "clusterroles";
-    RoleBindings: api::rbac::v1::RoleBinding, "rolebindings";
-    Roles: api::rbac::v1::Role, "roles";
+    ClusterRoleBindings: api::rbac::v1::ClusterRoleBinding, "clusterrolebindings", with_path_name;
+    ClusterRoles: api::rbac::v1::ClusterRole, "clusterroles", with_path_name;
+    RoleBindings: api::rbac::v1::RoleBinding, "rolebindings", with_path_name;
+    Roles: api::rbac::v1::Role, "roles", with_path_name;
     DeviceClasses: api::resource::v1::DeviceClass, "deviceclasses";
     ResourceClaims: api::resource::v1::ResourceClaim, "resourceclaims", with_spec, with_status;
     ResourceClaimTemplates: api::resource::v1::ResourceClaimTemplate, "resourceclaimtemplates";

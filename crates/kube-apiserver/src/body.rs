@@ -1,0 +1,58 @@
+//! Bodies of requests: from the wire or whole, read under one limit.
+
+use crate::respond::BodyError;
+use api::errors::ApiError;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+/// Longest body of a request, in bytes; upstream's limit for what etcd then has to take.
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// A request's body, not yet read.
+pub enum RequestBody {
+    Wire(Incoming),
+    Whole(Bytes),
+}
+
+impl RequestBody {
+    /// Reads all of it; more than the limit is a 413, a broken body a 400.
+    pub async fn read(self) -> Result<Bytes, ApiError> {
+        let too_large = || ApiError::request_entity_too_large(format!("limit is {MAX_BODY}"));
+        let mut body = match self {
+            RequestBody::Whole(bytes) if bytes.len() > MAX_BODY => return Err(too_large()),
+            RequestBody::Whole(bytes) => return Ok(bytes),
+            RequestBody::Wire(body) => body,
+        };
+        if http_body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+            return Err(too_large());
+        }
+        let mut first: Option<Bytes> = None;
+        let mut gathered = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ApiError::bad_request(format!("reading the body: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if gathered.is_empty() && first.is_none() {
+                first = Some(data);
+                continue;
+            }
+            if let Some(first) = first.take() {
+                gathered.extend_from_slice(&first);
+            }
+            if gathered.len() + data.len() > MAX_BODY {
+                return Err(too_large());
+            }
+            gathered.extend_from_slice(&data);
+        }
+        let body = first.unwrap_or_else(|| gathered.freeze());
+        if body.len() > MAX_BODY { Err(too_large()) } else { Ok(body) }
+    }
+
+    /// The body as a stream without a limit, for proxies.
+    pub fn stream(self) -> http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError> {
+        match self {
+            RequestBody::Wire(body) => body.map_err(BodyError::other).boxed_unsync(),
+            RequestBody::Whole(bytes) => crate::respond::full(bytes),
+        }
+    }
+}

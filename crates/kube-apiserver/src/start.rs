@@ -1,0 +1,304 @@
+//! Starting: flags into parts, parts into a server that listens, in an order in which a failure leaves nothing behind.
+
+use crate::access::Access;
+use crate::authn::{self, Authenticator, RequestHeader};
+use crate::bootstrap::Published;
+use crate::discovery::Discovery;
+use crate::health::Health;
+use crate::kubelet::KubeletClient;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::options::{Backend, Options};
+use crate::serve::{self, Tls};
+use crate::transport::InProcess;
+use crate::{Api, openapi};
+use anyhow::{Context, Result};
+use pki::token::Verifier;
+use pki::{Authority, CertRequest, CertifiedKey, PublicKey, Signer};
+use registry::{AlwaysAdmit, Registry, UserInfo};
+use resources::Resource;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long a start waits for the store to answer.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Steps of the start that readiness waits for.
+const HOOKS: [&str; 6] = [
+    "start-system-namespaces-controller",
+    "rbac/bootstrap-roles",
+    "scheduling/bootstrap-system-priority-classes",
+    "priority-and-fairness-config-producer",
+    "bootstrap-controller",
+    "start-cluster-authentication-info-controller",
+];
+
+/// A running server.
+pub struct Server {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    api: Arc<Api>,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// A way to the server inside this process, as one user. `system:authenticated` is added to its groups.
+    pub fn transport(&self, user: UserInfo) -> Arc<dyn client::Transport> {
+        Arc::new(InProcess::new(Arc::clone(&self.api), user))
+    }
+
+    /// The registry under the server.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.api.registry
+    }
+
+    /// Whether every readiness check passes.
+    pub fn is_ready(&self) -> bool {
+        self.api.health.is_ready()
+    }
+
+    /// Returns when the server has ended and its connections are closed.
+    pub async fn wait(self) {
+        if self.serving.await.is_err() {
+            tracing::error!("Panicked while serving");
+        }
+    }
+}
+
+/// Keys and certificates, read from where the flags say.
+pub(crate) struct Material {
+    serving: CertifiedKey,
+    pub client_ca: Option<String>,
+    pub front_proxy_ca: Option<String>,
+    pub request_header: Option<RequestHeader>,
+    signer: Option<Signer>,
+    verifier: Option<Verifier>,
+    kubelet_client: Option<CertifiedKey>,
+    kubelet_ca: Option<String>,
+}
+
+fn read_file(flag: &str, path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{flag}: cannot read {}", path.display()))
+}
+
+fn read_optional(flag: &str, path: &Option<PathBuf>) -> Result<Option<String>> {
+    path.as_ref().map(|path| read_file(flag, path)).transpose()
+}
+
+fn read_pair(flag: &str, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Result<Option<CertifiedKey>> {
+    match (cert, key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => {
+            CertifiedKey::read(cert, key).map(Some).with_context(|| format!("{flag}: cannot read the pair"))
+        }
+        _ => anyhow::bail!("{flag}: certificate and key must be given together"),
+    }
+}
+
+impl Material {
+    fn read(options: &Options, service_ip: IpAddr, address: IpAddr) -> Result<Self> {
+        let pair = read_pair("--tls-cert-file", &options.tls_cert_file, &options.tls_private_key_file)?;
+        let serving = match pair {
+            Some(pair) => pair,
+            None => self_signed(options, service_ip, address)?,
+        };
+        let front_proxy_ca =
+            read_optional("--requestheader-client-ca-file", &options.requestheader_client_ca_file)?;
+        let request_header = front_proxy_ca.is_some().then(|| RequestHeader {
+            allowed_names: options.requestheader_allowed_names.clone(),
+            username: options.requestheader_username_headers.clone(),
+            group: options.requestheader_group_headers.clone(),
+            extra_prefix: options.requestheader_extra_headers_prefix.clone(),
+        });
+        let signer =
+            read_optional("--service-account-signing-key-file", &options.service_account_signing_key_file)?
+                .map(|pem| {
+                    Signer::from_pem(&pem).context("--service-account-signing-key-file is no private key")
+                })
+                .transpose()?;
+        let mut keys = Vec::new();
+        for path in &options.service_account_key_file {
+            let pem = read_file("--service-account-key-file", path)?;
+            let found = PublicKey::from_pem(&pem)
+                .with_context(|| format!("--service-account-key-file: no key in {}", path.display()))?;
+            keys.extend(found);
+        }
+        if let (true, Some(signer)) = (keys.is_empty(), &signer) {
+            keys.push(signer.public().clone());
+        }
+        let verifier =
+            (!keys.is_empty()).then(|| Verifier::new(options.issuers(), keys, options.audiences()));
+        Ok(Material {
+            serving,
+            client_ca: read_optional("--client-ca-file", &options.client_ca_file)?,
+            front_proxy_ca,
+            request_header,
+            signer,
+            verifier,
+            kubelet_client: read_pair(
+                "--kubelet-client-certificate",
+                &options.kubelet_client_certificate,
+                &options.kubelet_client_key,
+            )?,
+            kubelet_ca: read_optional(
+                "--kubelet-certificate-authority",
+                &options.kubelet_certificate_authority,
+            )?,
+        })
+    }
+}
+
+/// Without a serving certificate the server makes one, and keeps it.
+fn self_signed(options: &Options, service_ip: IpAddr, address: IpAddr) -> Result<CertifiedKey> {
+    let dir = options.cert_dir.clone().unwrap_or_else(|| options.data_dir.join("apiserver"));
+    let authority = Authority::open_or_create(&dir, "apiserver-ca", "kube-apiserver-ca")
+        .with_context(|| format!("--cert-dir: cannot keep certificates in {}", dir.display()))?;
+    let names = [
+        "localhost".to_string(),
+        "kubernetes".into(),
+        "kubernetes.default".into(),
+        "kubernetes.default.svc".into(),
+        "127.0.0.1".into(),
+        "::1".into(),
+        service_ip.to_string(),
+        address.to_string(),
+    ];
+    Ok(authority.open_or_issue(&dir, "apiserver", &CertRequest::server("kube-apiserver", names))?)
+}
+
+/// The address of the default route: nothing is sent, the kernel only chooses.
+fn own_address() -> IpAddr {
+    let chosen = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    chosen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
+    match options.backend()? {
+        Backend::Memory => Ok(store::memory()),
+        Backend::Embedded => {
+            let dir = options.data_dir.join("store");
+            store::open_embedded(&dir).with_context(|| format!("cannot open the store in {}", dir.display()))
+        }
+        Backend::Etcd => {
+            let pem = |path: &Option<PathBuf>, flag: &str| -> Result<Option<Vec<u8>>> {
+                Ok(read_optional(flag, path)?.map(String::into_bytes))
+            };
+            let cert = pem(&options.etcd_certfile, "--etcd-certfile")?;
+            let key = pem(&options.etcd_keyfile, "--etcd-keyfile")?;
+            let tls = pem(&options.etcd_cafile, "--etcd-cafile")?
+                .map(|ca_pem| store::EtcdTls { ca_pem, identity_pem: cert.zip(key) });
+            store::connect_etcd(&options.etcd_servers, tls.as_ref())
+                .with_context(|| format!("cannot use etcd at {}", options.etcd_servers.join(",")))
+        }
+    }
+}
+
+/// Waits for the first answer of the store, so that an etcd that is not there is one clear line.
+async fn reach(store: &Arc<dyn Store>) -> Result<()> {
+    let last = tokio::time::timeout(STORE_TIMEOUT, async {
+        loop {
+            match store.revision().await {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, "Could not reach the store yet"),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    last.await.map_err(|_| anyhow::anyhow!("the store did not answer within {} s", STORE_TIMEOUT.as_secs()))
+}
+
+/// Starts a server; it has bootstrapped and serves when this returns. It ends when the token is cancelled.
+pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Server> {
+    let service_range = options.service_range()?;
+    let node_ports = options.node_ports()?;
+    let modes = options.modes()?;
+    options.backend()?;
+    let service_ip = service_range.hosts().next().context("--service-cluster-ip-range is empty")?;
+    let address = options.advertise_address.unwrap_or_else(own_address);
+    let mut material = Material::read(&options, service_ip, address)?;
+    let static_tokens = match &options.token_auth_file {
+        Some(path) => authn::read_static_tokens(path)?,
+        None => Default::default(),
+    };
+    let kubelet = KubeletClient::new(
+        material.kubelet_client.as_ref(),
+        material.kubelet_ca.as_deref(),
+        options.kubelet_preferred_address_types.clone(),
+        options.kubelet_timeout,
+    )?;
+    let tls = Tls::new(&material.serving, material.client_ca.as_deref(), material.front_proxy_ca.as_deref())?;
+    let listener = serve::listen(SocketAddr::new(options.bind_address, options.secure_port)).await?;
+    let addr = listener.local_addr()?;
+    let store = open_store(&options)?;
+    reach(&store).await?;
+    let registry_options = registry::Options {
+        event_ttl_seconds: i64::try_from(options.event_ttl.as_secs())?,
+        ..registry::Options::default()
+    };
+    let registry = Registry::with_options(store, Arc::new(AlwaysAdmit), &registry_options);
+    let access = Access::new(modes);
+    let served: Vec<&'static dyn Resource> = resources::resources()
+        .iter()
+        .copied()
+        .filter(|row| options.serves(row.group(), row.version(), row.enabled_by_default()))
+        .collect();
+    let metrics = Arc::new(Metrics::default());
+    let health = Health::new();
+    health.add("etcd", true, {
+        let registry = Arc::clone(&registry);
+        move || if registry.is_following() { Ok(()) } else { Err("the store is not followed".into()) }
+    });
+    health.add("shutdown", false, {
+        let shutdown = shutdown.clone();
+        move || if shutdown.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
+    });
+    HOOKS.iter().for_each(|hook| health.expect_hook(hook));
+    let (reading, mutating) = (options.max_requests_inflight, options.max_mutating_requests_inflight);
+    let jwks_uri = if options.service_account_jwks_uri.is_empty() {
+        format!("https://{address}:{}{}", addr.port(), pki::token::JWKS_PATH)
+    } else {
+        options.service_account_jwks_uri.clone()
+    };
+    let api = Arc::new(Api {
+        discovery: Discovery::new(&served, format!("{address}:{}", addr.port())),
+        openapi: openapi::OpenApi::new(served),
+        authn: Authenticator {
+            registry: Arc::clone(&registry),
+            verifier: material.verifier.clone(),
+            static_tokens,
+            anonymous: options.anonymous_auth,
+            bootstrap_tokens: options.enable_bootstrap_token_auth,
+            request_header: material.request_header.clone(),
+        },
+        limits: Limits::new(reading, mutating),
+        issuer: options.issuers().remove(0),
+        registry: Arc::clone(&registry),
+        access,
+        metrics,
+        health,
+        kubelet,
+        signer: material.signer.take(),
+        jwks_uri,
+        shutdown: shutdown.clone(),
+        options,
+    });
+    let published =
+        Published { service_ip, address, port: addr.port(), service_range: service_range.to_string() };
+    let _ = node_ports;
+    api.access.start(&registry, &shutdown).await?;
+    let serving = tokio::spawn(serve::serve(Arc::clone(&api), listener, tls, shutdown));
+    if let Err(error) = api.bootstrap(&published, &material).await {
+        api.shutdown.cancel();
+        return Err(error).context("cannot create the objects that every cluster starts with");
+    }
+    tracing::info!(%addr, "Serving the API");
+    Ok(Server { addr, api, serving })
+}
