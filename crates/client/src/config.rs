@@ -17,6 +17,22 @@ pub enum Auth {
     Token(String),
     /// A file that is read again as the token in it is renewed.
     TokenFile(PathBuf),
+    /// A token that its owner replaces from time to time.
+    Renewed(RenewedToken),
+}
+
+/// A token shared between the one who renews it and the transport that sends it.
+#[derive(Clone, Default)]
+pub struct RenewedToken(std::sync::Arc<arc_swap::ArcSwap<String>>);
+
+impl RenewedToken {
+    pub fn set(&self, token: String) {
+        self.0.store(std::sync::Arc::new(token));
+    }
+
+    pub(crate) fn get(&self) -> std::sync::Arc<String> {
+        self.0.load_full()
+    }
 }
 
 /// Names its sort only: credentials are never printed.
@@ -27,6 +43,7 @@ impl std::fmt::Debug for Auth {
             Auth::Certificate { .. } => "Certificate",
             Auth::Token(_) => "Token",
             Auth::TokenFile(_) => "TokenFile",
+            Auth::Renewed(_) => "Renewed",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The transport over the network: TLS with HTTP/2 where the server offers it, pooled HTTP/1.1 otherwise.
 
 use crate::transport::{Response, Transport};
-use crate::{Auth, Config, Error};
+use crate::{Auth, Config, Error, RenewedToken};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
@@ -140,6 +140,7 @@ enum Credentials {
     None,
     Fixed(HeaderValue),
     File { path: PathBuf, cached: Mutex<Option<(Instant, HeaderValue)>> },
+    Renewed(RenewedToken),
 }
 
 impl Credentials {
@@ -148,6 +149,7 @@ impl Credentials {
             Auth::Anonymous | Auth::Certificate { .. } => Credentials::None,
             Auth::Token(token) => bearer(&token).map_or(Credentials::None, Credentials::Fixed),
             Auth::TokenFile(path) => Credentials::File { path, cached: Mutex::new(None) },
+            Auth::Renewed(token) => Credentials::Renewed(token),
         }
     }
 
@@ -155,6 +157,7 @@ impl Credentials {
         match self {
             Credentials::None => Ok(None),
             Credentials::Fixed(value) => Ok(Some(value.clone())),
+            Credentials::Renewed(token) => Ok(bearer(&token.get())),
             Credentials::File { path, cached } => {
                 let mut cached = cached.lock();
                 if let Some((read, value)) = &*cached
@@ -217,7 +220,9 @@ fn tls_config(config: &Config) -> Result<rustls::ClientConfig, Error> {
                 .with_client_auth_cert(certs, key)
                 .map_err(|error| Error::Request(format!("the client certificate cannot be used: {error}")))?
         }
-        Auth::Anonymous | Auth::Token(_) | Auth::TokenFile(_) => builder.with_no_client_auth(),
+        Auth::Anonymous | Auth::Token(_) | Auth::TokenFile(_) | Auth::Renewed(_) => {
+            builder.with_no_client_auth()
+        }
     };
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)

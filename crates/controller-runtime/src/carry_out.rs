@@ -31,7 +31,7 @@ enum Written {
 
 impl Hands<'_> {
     pub(crate) async fn carry_out(&self, plan: Plan) -> Outcome {
-        let mut outcome = Outcome { again: plan.again, ..Outcome::default() };
+        let mut outcome = Outcome { again: plan.again, mark: plan.mark.clone(), ..Outcome::default() };
         for note in &plan.events {
             self.tell(note, "", "");
         }

@@ -2,7 +2,7 @@
 
 use crate::fence::{FENCE_MAX, Fence};
 use controllers::Report;
-use meta::ObjectKey;
+use meta::{ObjectKey, Time};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,6 +23,16 @@ pub(crate) struct Outcome {
     /// Something failed: try again, later each time.
     pub failed: bool,
     pub again: Option<Duration>,
+    pub mark: String,
+}
+
+/// What is remembered of a key between two plans.
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    pub report: Option<Report>,
+    pub mark: String,
+    /// Since when the mark has been this one.
+    pub marked: Time,
 }
 
 struct Fenced {
@@ -39,7 +49,7 @@ pub(crate) struct Queue {
     delayed: BTreeSet<(Instant, ObjectKey)>,
     due: HashMap<ObjectKey, Instant>,
     failures: HashMap<ObjectKey, u32>,
-    reports: HashMap<ObjectKey, Report>,
+    memories: HashMap<ObjectKey, Memory>,
     tokens: f64,
     refilled: Instant,
 }
@@ -54,7 +64,7 @@ impl Queue {
             delayed: BTreeSet::new(),
             due: HashMap::new(),
             failures: HashMap::new(),
-            reports: HashMap::new(),
+            memories: HashMap::new(),
             tokens: RETRY_BURST,
             refilled: now,
         }
@@ -81,13 +91,13 @@ impl Queue {
     }
 
     /// The next key, with what its last plan brought.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<(ObjectKey, Option<Report>)> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<(ObjectKey, Memory)> {
         self.move_due(now);
         let key = self.ready.pop_front()?;
         self.dirty.remove(&key);
         self.working.insert(key.clone());
-        let report = self.reports.get(&key).cloned();
-        Some((key, report))
+        let memory = self.memories.get(&key).cloned().unwrap_or_default();
+        Some((key, memory))
     }
 
     /// When the next key becomes due, if nothing else happens.
@@ -109,14 +119,11 @@ impl Queue {
     }
 
     /// The work on a key ended.
-    pub(crate) fn finish(&mut self, key: ObjectKey, outcome: Outcome, view: &View, now: Instant) {
+    pub(crate) fn finish(&mut self, key: ObjectKey, outcome: Outcome, view: &View, now: Instant, wall: Time) {
         self.working.remove(&key);
         // What was found out, rather than what failed, is to be acted on at once.
         let found_out = outcome.report.is_some() && !outcome.failed;
-        match outcome.report {
-            Some(report) => self.reports.insert(key.clone(), report),
-            None => self.reports.remove(&key),
-        };
+        self.remember(&key, outcome.report, outcome.mark, wall);
         if outcome.failed {
             let wait = self.backoff(&key, now);
             self.add_at(key.clone(), now + wait);
@@ -135,6 +142,19 @@ impl Queue {
         } else if (wrote || found_out) && !outcome.failed {
             // The view has it all already: see what follows from it.
             self.add(key);
+        }
+    }
+
+    fn remember(&mut self, key: &ObjectKey, report: Option<Report>, mark: String, wall: Time) {
+        if report.is_none() && mark.is_empty() {
+            self.memories.remove(key);
+            return;
+        }
+        let memory = self.memories.entry(key.clone()).or_default();
+        memory.report = report;
+        if memory.mark != mark {
+            memory.mark = mark;
+            memory.marked = wall;
         }
     }
 
@@ -207,9 +227,9 @@ mod tests {
         queue.add(key("a"));
         assert_eq!(popped(&mut queue, now).as_deref(), Some("b"));
         assert_eq!(popped(&mut queue, now), None);
-        queue.finish(key("a"), Outcome::default(), &View::default(), now);
+        queue.finish(key("a"), Outcome::default(), &View::default(), now, Time::default());
         assert_eq!(popped(&mut queue, now).as_deref(), Some("a"));
-        queue.finish(key("a"), Outcome::default(), &View::default(), now);
+        queue.finish(key("a"), Outcome::default(), &View::default(), now, Time::default());
         assert_eq!(popped(&mut queue, now), None);
     }
 
@@ -221,7 +241,7 @@ mod tests {
         queue.pop(now);
         let fence = Fence::Reached { kind: view::kind_id::<Pod>(), revision: 7 };
         let outcome = Outcome { fences: vec![fence.clone()], ..Outcome::default() };
-        queue.finish(key("a"), outcome, &at_revision(5), now);
+        queue.finish(key("a"), outcome, &at_revision(5), now, Time::default());
         queue.add(key("a"));
         assert_eq!(popped(&mut queue, now), None);
         queue.check_fences(&at_revision(6), now);
@@ -230,7 +250,7 @@ mod tests {
         assert_eq!(popped(&mut queue, now).as_deref(), Some("a"));
         // Unseen for too long: the key is let go.
         let outcome = Outcome { fences: vec![fence], ..Outcome::default() };
-        queue.finish(key("a"), outcome, &at_revision(5), now);
+        queue.finish(key("a"), outcome, &at_revision(5), now, Time::default());
         assert_eq!(queue.next_due(), Some(now + FENCE_MAX));
         queue.check_fences(&at_revision(5), now + FENCE_MAX);
         assert_eq!(popped(&mut queue, now).as_deref(), Some("a"));
@@ -246,15 +266,15 @@ mod tests {
             let (key, _) = queue.pop(at).expect("it is due");
             let report = Some(Report::Failed(controllers::Failure::default()));
             let outcome = Outcome { failed: true, report, ..Outcome::default() };
-            queue.finish(key, outcome, &View::default(), at);
+            queue.finish(key, outcome, &View::default(), at, Time::default());
             assert_eq!(queue.next_due(), Some(at + Duration::from_millis(expected)));
             at += Duration::from_millis(expected);
         }
-        let (key, report) = queue.pop(at).expect("it is due");
-        assert!(report.is_some());
-        queue.finish(key.clone(), Outcome::default(), &View::default(), at);
+        let (key, memory) = queue.pop(at).expect("it is due");
+        assert!(memory.report.is_some());
+        queue.finish(key.clone(), Outcome::default(), &View::default(), at, Time::default());
         queue.add(key);
-        assert!(queue.pop(at).expect("it was added").1.is_none());
+        assert!(queue.pop(at).expect("it was added").1.report.is_none());
     }
 
     #[tokio::test(start_paused = true)]

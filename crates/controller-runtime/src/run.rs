@@ -1,9 +1,9 @@
 //! The tasks: one that turns changes into keys, and some workers for each controller.
 
 use crate::carry_out::Hands;
-use crate::queue::{Outcome, Queue};
+use crate::queue::{Memory, Outcome, Queue};
 use client::{Change, Client, Recorder, Subscription, VertexChange, Views};
-use controllers::{Context, Controller, Report, Watch};
+use controllers::{Context, Controller, Watch};
 use jiff::Timestamp;
 use meta::{ObjectKey, Time};
 use parking_lot::Mutex;
@@ -16,6 +16,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 use view::{KindId, View};
+
+fn wall_clock() -> Time {
+    Time::truncated(Timestamp::now()).unwrap_or_default()
+}
 
 /// A controller with the hands that it writes with.
 pub struct Employed {
@@ -120,13 +124,13 @@ impl Work {
 
     /// Works on one key after another.
     async fn labour(self: Arc<Self>, token: CancellationToken) {
-        while let Some((key, report)) = self.next(&token).await {
-            let outcome = self.work(&key, report).await;
-            self.queue.lock().finish(key, outcome, &self.views.view(), Instant::now());
+        while let Some((key, memory)) = self.next(&token).await {
+            let outcome = self.work(&key, memory).await;
+            self.queue.lock().finish(key, outcome, &self.views.view(), Instant::now(), wall_clock());
         }
     }
 
-    async fn next(&self, token: &CancellationToken) -> Option<(ObjectKey, Option<Report>)> {
+    async fn next(&self, token: &CancellationToken) -> Option<(ObjectKey, Memory)> {
         loop {
             if token.is_cancelled() {
                 return None;
@@ -159,11 +163,16 @@ impl Work {
         }
     }
 
-    async fn work(&self, key: &ObjectKey, report: Option<Report>) -> Outcome {
+    async fn work(&self, key: &ObjectKey, memory: Memory) -> Outcome {
         let controller = &self.employed.controller;
         let view = self.views.view();
-        let now = Time::truncated(Timestamp::now()).unwrap_or_default();
-        let context = Context { view: &view, key, now, report: report.as_ref() };
+        let context = Context {
+            view: &view,
+            key,
+            now: wall_clock(),
+            report: memory.report.as_ref(),
+            marked: (!memory.mark.is_empty()).then_some((memory.mark.as_str(), memory.marked)),
+        };
         // A panic costs this one decision: the key comes back after its backoff.
         let Ok(plan) = catch_unwind(AssertUnwindSafe(|| controller.reconcile(&context))) else {
             error!(controller = controller.name(), key = %key, "Panicked in a decision");
@@ -171,7 +180,7 @@ impl Work {
         };
         drop(view);
         if plan.is_empty() {
-            return Outcome { again: plan.again, ..Outcome::default() };
+            return Outcome { again: plan.again, mark: plan.mark, ..Outcome::default() };
         }
         debug!(controller = controller.name(), key = %key, steps = plan.steps.len(), "Planned");
         let hands = Hands {

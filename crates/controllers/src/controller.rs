@@ -13,6 +13,18 @@ pub struct Context<'a> {
     pub now: Time,
     /// What carrying out the last plan of this key brought; told once.
     pub report: Option<&'a Report>,
+    /// The last plan's mark, and since when plans of this key have carried it.
+    pub marked: Option<(&'a str, Time)>,
+}
+
+impl Context<'_> {
+    /// For how many seconds this mark has stood; 0 where it is new.
+    pub fn seconds_marked(&self, mark: &str) -> i64 {
+        match self.marked {
+            Some((last, since)) if last == mark => (self.now.seconds() - since.seconds()).max(0),
+            _ => 0,
+        }
+    }
 }
 
 type Keys = dyn Fn(&View, Option<&dyn Object>, Option<&dyn Object>) -> Vec<ObjectKey> + Send + Sync;
@@ -61,6 +73,11 @@ pub trait Controller: Send + Sync + 'static {
     /// The component that its events and writes are signed with.
     fn component(&self) -> &'static str {
         self.name()
+    }
+
+    /// The service account in kube-system whose permissions it needs.
+    fn account(&self) -> &'static str {
+        self.component()
     }
 
     fn watches(&self) -> Vec<Watch>;

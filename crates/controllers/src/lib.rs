@@ -6,12 +6,22 @@
 
 mod controller;
 pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod garbagecollector;
+pub mod namespace;
+pub mod nodeipam;
+pub mod nodelifecycle;
 pub mod ownership;
 mod plan;
 pub mod pod;
+pub mod podgc;
 mod replicas;
 pub mod replicaset;
 pub mod replicationcontroller;
+mod service;
+pub mod serviceaccount;
+pub mod tainteviction;
 mod text;
 
 pub use controller::{Context, Controller, Watch};

@@ -17,6 +17,9 @@ pub struct Plan {
     pub events: Vec<Note>,
     /// Look again after this time, even if nothing changes.
     pub again: Option<Duration>,
+    /// A fact whose age matters (a lease not renewed, a node that is missing); empty where there is none. The next
+    /// decision for this key is told since when it has been the same: no clock but ours is trusted with ages.
+    pub mark: String,
 }
 
 /// One write, with what is told of its outcome.

@@ -1,7 +1,8 @@
 //! Takes away all that this crate put into the kernel and its folder.
 
 use crate::netlink::{self, Socket};
-use crate::nftables::{self, Nft, Plane};
+use crate::nftables::{self, Plane};
+use services::Family;
 use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +38,9 @@ pub fn reset(data_dir: &Path) -> Result<Leftovers, Error> {
         }
     }
     Plane::remove()?;
-    let table = crate::CNI_TABLE;
-    let script: String = ["ip", "ip6"]
-        .iter()
-        .map(|ip| format!("add table {ip} {table}\ndelete table {ip} {table}\n"))
-        .collect();
-    Nft::default().apply(&script)?;
+    for family in Family::ALL {
+        nftables::batch::delete_table(family, crate::CNI_TABLE)?;
+    }
     match std::fs::remove_dir_all(data_dir) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::Files { path: data_dir.display().to_string(), source })

@@ -1,6 +1,9 @@
 //! Which events are worth another try for a pod that found no node.
 
-use crate::plugins::FILTERS;
+use crate::plugins::{
+    FILTERS, inter_pod_affinity, node_affinity, node_name, node_ports, node_resources, node_unschedulable,
+    pod_topology_spread, taint_toleration, volume_binding,
+};
 use crate::pod::PodInfo;
 use api::core::v1::{Node, PersistentVolumeClaim};
 
@@ -31,11 +34,49 @@ pub enum Event<'a> {
     ClassChanged,
 }
 
+impl Event<'_> {
+    /// The plugins whose rejections this sort of event can undo: a first, cheap look before each pod is asked about.
+    pub fn concerns(&self) -> &'static [&'static str] {
+        match self {
+            Event::NodeAdded(_) | Event::NodeChanged { .. } => &[
+                node_unschedulable::NAME,
+                node_name::NAME,
+                taint_toleration::NAME,
+                node_affinity::NAME,
+                node_ports::NAME,
+                node_resources::NAME,
+                volume_binding::NAME,
+                pod_topology_spread::NAME,
+                inter_pod_affinity::NAME,
+            ],
+            Event::NodeRemoved(_) => &[pod_topology_spread::NAME],
+            Event::PodPlaced(_) => &[pod_topology_spread::NAME, inter_pod_affinity::NAME],
+            Event::PodChanged { .. } => {
+                &[node_resources::NAME, pod_topology_spread::NAME, inter_pod_affinity::NAME]
+            }
+            Event::PodRemoved(_) => {
+                &[node_ports::NAME, node_resources::NAME, pod_topology_spread::NAME, inter_pod_affinity::NAME]
+            }
+            Event::SelfChanged { .. } => &[
+                node_unschedulable::NAME,
+                taint_toleration::NAME,
+                node_resources::NAME,
+                pod_topology_spread::NAME,
+                inter_pod_affinity::NAME,
+            ],
+            Event::ClaimChanged(_) | Event::VolumeChanged | Event::ClassChanged => &[volume_binding::NAME],
+        }
+    }
+}
+
 /// Whether an event may have changed what some plugin said of a pod. `rejected_by`: the plugins that rejected it;
 /// none means that the reason is not known, and anything may help.
 pub fn may_help(event: &Event<'_>, pod: &PodInfo, rejected_by: &[&'static str]) -> bool {
     if rejected_by.is_empty() {
         return true;
     }
-    FILTERS.iter().any(|filter| rejected_by.contains(&filter.name) && (filter.hint)(event, pod))
+    let concerned = event.concerns();
+    FILTERS.iter().any(|filter| {
+        rejected_by.contains(&filter.name) && concerned.contains(&filter.name) && (filter.hint)(event, pod)
+    })
 }

@@ -3,9 +3,12 @@
 //! Invariant: `dependents` has (owner, dependent) for each ownerReference of each vertex, whether or not the owner is known.
 
 use api::meta::v1::{ObjectMeta, OwnerReference};
-use imbl::{HashMap, OrdMap, OrdSet};
+use imbl::{HashMap, HashSet, OrdMap, OrdSet, Vector};
 use meta::ObjectKey;
 use std::sync::Arc;
+
+/// Vertices that left are remembered, up to this many: an owner among them is gone for good.
+const BURIED_MAX: usize = 10_000;
 
 /// A resource as discovery names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +75,8 @@ pub struct Graph {
     dependents: OrdSet<(String, String)>,
     by_key: OrdMap<(Arc<ResourceId>, ObjectKey), String>,
     progress: HashMap<Arc<ResourceId>, Progress>,
+    buried: HashSet<String>,
+    burials: Vector<String>,
 }
 
 impl Graph {
@@ -137,14 +142,36 @@ impl Graph {
     pub fn forget(&mut self, resource: &Arc<ResourceId>) {
         let keys: Vec<_> = self.of_resource(resource).map(|vertex| vertex.key.clone()).collect();
         for key in keys {
-            self.remove(resource, &key);
+            // Its objects may live on, unseen: they are not buried.
+            self.take(resource, &key);
         }
         self.progress.remove(resource);
     }
 
+    /// Whether an object of this uid was seen to go.
+    pub fn is_buried(&self, uid: &str) -> bool {
+        self.buried.contains(uid)
+    }
+
+    fn bury(&mut self, uid: &str) {
+        if self.buried.insert(uid.to_string()).is_none() {
+            self.burials.push_back(uid.to_string());
+        }
+        if self.burials.len() > BURIED_MAX
+            && let Some(oldest) = self.burials.pop_front()
+        {
+            self.buried.remove(&oldest);
+        }
+    }
+
     /// Puts a vertex in; answers with the one that had its name.
     pub fn insert(&mut self, vertex: Arc<Vertex>) -> Option<Arc<Vertex>> {
-        let old = self.remove(&vertex.resource, &vertex.key);
+        let old = self.take(&vertex.resource, &vertex.key);
+        if let Some(old) = &old
+            && old.uid != vertex.uid
+        {
+            self.bury(&old.uid);
+        }
         self.advance(&vertex.resource, vertex.resource_version.parse().unwrap_or(0));
         self.by_key.insert((vertex.resource.clone(), vertex.key.clone()), vertex.uid.clone());
         for owner in &vertex.owners {
@@ -155,6 +182,12 @@ impl Graph {
     }
 
     pub fn remove(&mut self, resource: &Arc<ResourceId>, key: &ObjectKey) -> Option<Arc<Vertex>> {
+        let old = self.take(resource, key)?;
+        self.bury(&old.uid);
+        Some(old)
+    }
+
+    fn take(&mut self, resource: &Arc<ResourceId>, key: &ObjectKey) -> Option<Arc<Vertex>> {
         let uid = self.by_key.remove(&(resource.clone(), key.clone()))?;
         let old = self.vertices.remove(&uid)?;
         for owner in &old.owners {
@@ -192,6 +225,9 @@ mod tests {
         assert!(children(&graph).is_empty());
         graph.insert(vertex(&pods, "child", "parent"));
         assert_eq!(graph.of_resource(&pods).count(), 2);
+        assert!(!graph.is_buried("uid-child"));
+        graph.remove(&pods, &ObjectKey::cluster("child"));
+        assert!(graph.is_buried("uid-child"));
         graph.forget(&pods);
         assert_eq!(graph.all().count(), 0);
         assert!(children(&graph).is_empty());

@@ -6,14 +6,17 @@
 use super::config::{Attachment, NetworkConfig, PortMapping};
 use super::error::{Code, Error};
 use crate::CNI_TABLE;
-use crate::netlink::{Builder, Socket};
-use crate::nftables::Nft;
+use crate::nftables::batch::{
+    Base, Batch, Data, ElementData, OUTPUT, POSTROUTING, PREROUTING, Part, Set, table_exists,
+};
+use crate::nftables::expression::{self as e, Expression, Rule, octets};
+use crate::nftables::{hairpin, of_family, port_bytes, target_bytes};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use services::{Family, Protocol};
-use std::fmt::Write;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 #[derive(Serialize, Deserialize)]
@@ -105,28 +108,9 @@ fn forget_flows(mappings: &[PortMapping]) {
 pub fn ensure_table(config: &NetworkConfig, folder: &Path, fresh: bool) -> Result<(), Error> {
     let mut missing = fresh;
     for family in Family::ALL {
-        missing |= !own(config, family).is_empty() && !table_exists(family)?;
+        missing |= !own(config, family).is_empty() && !table_exists(family, CNI_TABLE)?;
     }
     if missing { write_table(config, folder, true) } else { Ok(()) }
-}
-
-/// Asks the kernel over netlink: a process of nft would cost each pod some milliseconds.
-fn table_exists(family: Family) -> Result<bool, Error> {
-    // From linux/netfilter/nfnetlink.h and nf_tables.h.
-    const NFNL_SUBSYS_NFTABLES: u16 = 10;
-    const NFT_MSG_GETTABLE: u16 = 1;
-    const NFTA_TABLE_NAME: u16 = 1;
-    let number = match family {
-        Family::Ipv4 => libc::AF_INET as u8,
-        Family::Ipv6 => libc::AF_INET6 as u8,
-    };
-    let request = Builder::new((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETTABLE, 0, &[number, 0, 0, 0])
-        .text(NFTA_TABLE_NAME, CNI_TABLE);
-    match Socket::netfilter()?.request("find a table", request) {
-        Ok(()) => Ok(true),
-        Err(error) if error.is(nix::Error::ENOENT) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn own(config: &NetworkConfig, family: Family) -> Vec<&IpNet> {
@@ -138,118 +122,124 @@ fn write_table(config: &NetworkConfig, folder: &Path, fresh: bool) -> Result<(),
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     let saved: Vec<Saved> = paths.iter().filter_map(|path| read(path)).collect();
-    let mut script = String::new();
     for family in Family::ALL {
         if !own(config, family).is_empty() {
-            let missing = fresh || !table_exists(family)?;
-            table(config, family, missing, &saved, &mut script);
+            let missing = fresh || !table_exists(family, CNI_TABLE)?;
+            table(config, family, missing, &saved).send()?;
         }
     }
-    Ok(Nft::default().apply(&script)?)
+    Ok(())
 }
 
-/// The script for one family; `fresh` replaces the table, otherwise only its maps.
-fn table(config: &NetworkConfig, family: Family, fresh: bool, saved: &[Saved], script: &mut String) {
-    let ip = match family {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    };
+const ADDRESS_PORT: &[Part] = &[Part::Address, Part::Protocol, Part::Port];
+const SETS: [Set<'static>; 3] = [
+    Set { name: "hostports", key: &[Part::Protocol, Part::Port], data: Data::Target, timeout_seconds: None },
+    Set { name: "hostports-at", key: ADDRESS_PORT, data: Data::Target, timeout_seconds: None },
+    Set { name: "hairpin", key: &[Part::Address, Part::Address], data: Data::None, timeout_seconds: None },
+];
+
+/// The transaction for one family; `fresh` replaces the table, otherwise only its maps' elements.
+fn table(config: &NetworkConfig, family: Family, fresh: bool, saved: &[Saved]) -> Batch {
+    let mut batch = Batch::new(family, CNI_TABLE);
     if fresh {
-        skeleton(config, family, script);
+        skeleton(config, family, &mut batch);
     } else {
-        for (kind, name) in [("map", "hostports"), ("map", "hostports-at"), ("set", "hairpin")] {
-            script.push_str(&format!("flush {kind} {ip} {CNI_TABLE} {name}\n"));
+        for set in &SETS {
+            batch.flush_set(set.name);
         }
     }
-    let mut taken = std::collections::BTreeSet::new();
+    let mut maps: [BTreeMap<Vec<u8>, Vec<u8>>; 2] = Default::default();
+    let mut hairpin = BTreeSet::new();
     for container in saved {
         let Some(address) = container.addresses.iter().find(|address| Family::of(address) == family) else {
             continue;
         };
-        let mut published = false;
         for mapping in &container.ports {
             let (Ok(protocol), Ok(host)) = (mapping.protocol(), mapping.host_address()) else { continue };
             if host.is_some_and(|host| Family::of(&host) != family) {
                 continue;
             }
+            let mut key = host.as_ref().map(octets).unwrap_or_default();
+            key.extend(port_bytes(protocol, mapping.host_port));
+            let target = target_bytes(&SocketAddr::new(*address, mapping.container_port));
             // Two containers with one port: the scheduler prevents it; the first keeps it.
-            if !taken.insert((host, protocol, mapping.host_port)) {
-                continue;
-            }
-            published = true;
-            let place = format!("{} . {}", protocol.lower(), mapping.host_port);
-            let target = format!("{address} . {}", mapping.container_port);
-            let (map, key) = match host {
-                Some(host) => ("hostports-at", format!("{host} . {place}")),
-                None => ("hostports", place),
-            };
-            writeln!(script, "add element {ip} {CNI_TABLE} {map} {{ {key} : {target} }}")
-                .expect("a String takes all");
-        }
-        if published {
-            writeln!(script, "add element {ip} {CNI_TABLE} hairpin {{ {address} . {address} }}")
-                .expect("a String takes all");
+            maps[usize::from(host.is_some())].entry(key).or_insert(target);
+            hairpin.insert([octets(address), octets(address)].concat());
         }
     }
+    let [everywhere, confined] = maps;
+    for (name, map) in [("hostports", everywhere), ("hostports-at", confined)] {
+        batch.add_elements(name, map.into_iter().map(|(key, target)| (key, ElementData::Bytes(target))));
+    }
+    batch.add_elements("hairpin", hairpin.into_iter().map(|key| (key, ElementData::None)));
+    batch
 }
 
-fn skeleton(config: &NetworkConfig, family: Family, script: &mut String) {
-    let (ip, kind, loopback, multicast, redirect) = match family {
-        Family::Ipv4 => ("ip", "ipv4_addr", "127.0.0.0/8", "224.0.0.0/4", "icmp type redirect"),
-        Family::Ipv6 => ("ip6", "ipv6_addr", "::1", "ff00::/8", "icmpv6 type nd-redirect"),
-    };
-    let list = |nets: &[IpNet]| {
-        let own: Vec<String> =
-            nets.iter().filter(|net| Family::of(&net.addr()) == family).map(|net| net.to_string()).collect();
-        own.join(", ")
-    };
-    let pods = list(&config.subnets);
-    let mut inside: Vec<IpNet> = config.cluster_cidrs.clone();
-    inside.extend(
-        config.subnets.iter().filter(|net| !config.cluster_cidrs.iter().any(|all| all.contains(*net))),
-    );
-    let cluster = list(&inside);
-    let services = match list(&config.service_cidrs) {
-        services if services.is_empty() => String::new(),
-        services => format!("{ip} daddr {{ {services} }} return\n    "),
-    };
+fn skeleton(config: &NetworkConfig, family: Family, batch: &mut Batch) {
+    const fn base(kind: &'static str, hook: u32, priority: i32) -> Option<Base> {
+        Some(Base { kind, hook, priority })
+    }
+    batch.add_table();
+    batch.delete_table();
+    batch.add_table();
+    for set in &SETS {
+        batch.add_set(set);
+    }
+    // Translation just behind the proxy's: where both claim a port, the service has it.
+    for (name, base) in [
+        ("hostports", None),
+        ("filter-prerouting", base("filter", PREROUTING, -300)),
+        ("filter-output", base("filter", OUTPUT, 0)),
+        ("nat-prerouting", base("nat", PREROUTING, -99)),
+        ("nat-output", base("nat", OUTPUT, -99)),
+        ("nat-postrouting", base("nat", POSTROUTING, 101)),
+    ] {
+        batch.add_chain(name, base);
+    }
+    let mut add = |chain: &str, pieces: &[Rule]| batch.add_rule(chain, &pieces.concat());
+    let (source, destination) = (e::source(family, 0), e::destination(family, 0));
     let bridge = &config.bridge;
-    // Table first added, then deleted: the deletion must not fail when there is none.
-    script.push_str(&format!(
-        "add table {ip} {CNI_TABLE}
-delete table {ip} {CNI_TABLE}
-table {ip} {CNI_TABLE} {{
-  map hostports {{ type inet_proto . inet_service : {kind} . inet_service; }}
-  map hostports-at {{ type {kind} . inet_proto . inet_service : {kind} . inet_service; }}
-  set hairpin {{ type {kind} . {kind}; }}
-  chain hostports {{
-    {services}meta l4proto {{ tcp, udp, sctp }} dnat {ip} to {ip} daddr . meta l4proto . th dport map @hostports-at
-    fib daddr type local meta l4proto {{ tcp, udp, sctp }} dnat {ip} to meta l4proto . th dport map @hostports
-  }}
-  chain filter-prerouting {{
-    type filter hook prerouting priority -300; policy accept;
-    iifname \"{bridge}\" {ip} daddr {loopback} drop
-    iifname \"{bridge}\" {ip} saddr {loopback} drop
-  }}
-  chain filter-output {{
-    type filter hook output priority 0; policy accept;
-    oifname \"{bridge}\" {redirect} drop
-  }}
-  chain nat-prerouting {{
-    type nat hook prerouting priority -99; policy accept;
-    jump hostports
-  }}
-  chain nat-output {{
-    type nat hook output priority -99; policy accept;
-    jump hostports
-  }}
-  chain nat-postrouting {{
-    type nat hook postrouting priority 101; policy accept;
-    oifname \"{bridge}\" {ip} saddr {loopback} masquerade
-    ct status dnat {ip} saddr . {ip} daddr @hairpin masquerade
-    {ip} saddr {{ {pods} }} {ip} daddr != {{ {cluster} }} {ip} daddr != {multicast} masquerade fully-random
-  }}
-}}
-"
-    ));
+    // ICMP's and ICMPv6's type of a redirect. Pods of one bridge are to reach each other through the node.
+    let (loopback, multicast, icmp, redirect) = match family {
+        Family::Ipv4 => ("127.0.0.0/8", "224.0.0.0/4", libc::IPPROTO_ICMP as u8, 5),
+        Family::Ipv6 => ("::1/128", "ff00::/8", libc::IPPROTO_ICMPV6 as u8, 137),
+    };
+    let net = |text: &str| text.parse::<IpNet>().expect("a constant range");
+    let (loopback, multicast) = (net(loopback), net(multicast));
+
+    for services in of_family(&config.service_cidrs, family) {
+        let leave = vec![Expression::Decide(e::Verdict::Return)];
+        add("hostports", &[e::within(destination.clone(), services, true), leave]);
+    }
+    let translate = |map: &str| vec![Expression::Translate { map: map.into() }, Expression::Dnat { family }];
+    add("hostports", &[e::place(family), translate("hostports-at")]);
+    let local = e::address_type(false, true).to_vec();
+    add("hostports", &[local, e::protocol_and_port(0).to_vec(), translate("hostports")]);
+
+    // The bridge routes loopback addresses for the sake of host ports; pods have no business with them.
+    let incoming = e::on_link(bridge, false).to_vec();
+    for address in [&destination, &source] {
+        let spoofed = e::within(address.clone(), &loopback, true);
+        add("filter-prerouting", &[incoming.clone(), spoofed, vec![e::drop()]]);
+    }
+    let outgoing = e::on_link(bridge, true).to_vec();
+    let redirects = [e::is_protocol(icmp), e::first_byte(redirect)].concat();
+    add("filter-output", &[outgoing.clone(), redirects, vec![e::drop()]]);
+    add("nat-prerouting", &[vec![e::jump("hostports")]]);
+    add("nat-output", &[vec![e::jump("hostports")]]);
+
+    let masquerade = Expression::Masquerade { random: true };
+    let from_loopback = e::within(source.clone(), &loopback, true);
+    add("nat-postrouting", &[outgoing, from_loopback, vec![masquerade.clone()]]);
+    add("nat-postrouting", &[hairpin(family, masquerade.clone())]);
+    // What leaves the cluster bears the node's address: nobody outside knows the way to a pod.
+    for pods in own(config, family) {
+        let mut leaving = e::within(source.clone(), pods, true);
+        let inside = of_family(&config.cluster_cidrs, family).chain([pods, &multicast]);
+        for net in inside {
+            leaving.extend(e::within(destination.clone(), net, false));
+        }
+        leaving.push(masquerade.clone());
+        add("nat-postrouting", &[leaving]);
+    }
 }

@@ -96,10 +96,10 @@ fn link(program: &Path, at: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let draft = at.with_extension("draft");
-    if let Err(error) = fs::remove_file(&draft) {
-        if error.kind() != std::io::ErrorKind::NotFound {
-            return Err(Error::io(format!("cannot remove {}", draft.display()))(error));
-        }
+    if let Err(error) = fs::remove_file(&draft)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(Error::io(format!("cannot remove {}", draft.display()))(error));
     }
     std::os::unix::fs::symlink(program, &draft)
         .and_then(|()| fs::rename(&draft, at))

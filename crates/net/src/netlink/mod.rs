@@ -10,14 +10,18 @@ pub use link::{Link, PeerPlace};
 pub(crate) use message::{Attributes, Builder};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
+    socket, sockopt,
 };
+use nix::sys::time::TimeVal;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// The kernel sends dumps in messages of at most 32 KiB.
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// Most entries a dump is read to: beyond it, whoever filled the table has another problem.
 const DUMP_ENTRIES_MAX: usize = 1 << 20;
+
+const ANSWER_SECONDS_MAX: i64 = 60;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,6 +63,21 @@ impl Socket {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
             .map_err(Error::Open)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(Error::Open)?;
+        // The kernel answers within the call; only a fault of ours would leave us waiting.
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS_MAX, 0))
+            .map_err(Error::Open)?;
+        // Refusals without a copy of what was refused, which may be large.
+        let (level, name, on) = (libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1i32);
+        // SAFETY: the option's value is an int that lives through the call. An old kernel's refusal does no harm.
+        unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                level,
+                name,
+                (&raw const on).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            );
+        }
         Ok(Socket { fd, sequence: 0, buffer: vec![0; RECEIVE_BYTES] })
     }
 
@@ -75,6 +94,46 @@ impl Socket {
         each: impl FnMut(u16, &[u8]),
     ) -> Result<(), Error> {
         self.exchange(what, request, libc::NLM_F_DUMP as u16, each)
+    }
+
+    /// Sends a batch and waits until its message numbered `last` is acknowledged. Returns the first refusal: which
+    /// message, and why.
+    pub(crate) fn transaction(
+        &mut self,
+        batch: &[u8],
+        last: u32,
+    ) -> Result<Option<(u32, nix::Error)>, Error> {
+        // The kernel takes a batch in one piece; the default buffer holds two thousand elements.
+        setsockopt(&self.fd, sockopt::SndBufForce, &(2 * batch.len() + RECEIVE_BYTES))
+            .map_err(Error::Talk)?;
+        send(self.fd.as_raw_fd(), batch, MsgFlags::empty()).map_err(Error::Talk)?;
+        let mut refused = None;
+        loop {
+            let size = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Ok(size) => size,
+                Err(nix::Error::EINTR) => continue,
+                Err(errno) => return Err(Error::Talk(errno)),
+            };
+            let mut rest = &self.buffer[..size];
+            while rest.len() >= message::HEADER_BYTES {
+                let malformed = || Error::Malformed("a transaction");
+                let header = message::Header::read(rest).ok_or_else(malformed)?;
+                let payload = rest.get(message::HEADER_BYTES..header.length).ok_or_else(malformed)?;
+                rest = rest.get(message::align(header.length)..).unwrap_or(&[]);
+                if i32::from(header.kind) != libc::NLMSG_ERROR {
+                    continue;
+                }
+                let code = i32::from_ne_bytes(
+                    payload.get(..4).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?,
+                );
+                if code != 0 && refused.is_none() {
+                    refused = Some((header.sequence, nix::Error::from_raw(-code)));
+                }
+                if header.sequence == last || (code != 0 && header.sequence == 0) {
+                    return Ok(refused);
+                }
+            }
+        }
     }
 
     fn exchange(

@@ -1,8 +1,13 @@
 //! The chains: fixed ones that see every packet, and those shared by all services with the same number of endpoints.
 
+use super::batch::{
+    Base, Batch, Data, FORWARD, INPUT, OUTPUT, POSTROUTING, PREROUTING, Part as KeyPart, Set,
+};
+use super::expression::{self as e, Expression, Rule};
 use super::plane::Settings;
+use ipnet::IpNet;
 use services::Family;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// A chain that a verdict may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,24 +81,14 @@ impl Chain {
         }
     }
 
-    /// The rules of a shared chain; chains of single services are written with their service.
-    pub fn rules(self, family: Family, settings: &Settings) -> Vec<String> {
-        let ip = ip(family);
-        let address = |map: &str, count: u32| {
-            format!(
-                "meta l4proto {{ tcp, udp, sctp }} dnat {ip} to {ip} daddr . meta l4proto . th dport . numgen random mod {count} map @{map}"
-            )
-        };
-        let port = |map: &str, count: u32| {
-            format!(
-                "meta l4proto {{ tcp, udp, sctp }} dnat {ip} to meta l4proto . th dport . numgen random mod {count} map @{map}"
-            )
-        };
+    /// The rules of a shared chain; chains of single services are compiled with their service.
+    pub fn rules(self, family: Family, settings: &Settings) -> Vec<Rule> {
+        let address = |map: &str, count: u32| translate(family, e::place(family), map, count);
+        let port = |map: &str, count: u32| translate(family, e::protocol_and_port(0).to_vec(), map, count);
         let mark = settings.mark();
         match self {
             Chain::Cluster(count) => {
-                let mut rules = Vec::new();
-                rules.extend(settings.masquerade_cluster_ip(family));
+                let mut rules: Vec<Rule> = settings.masquerade_cluster_ip(family).into_iter().collect();
                 rules.push(address("endpoints", count));
                 rules
             }
@@ -116,191 +111,157 @@ impl Chain {
     }
 }
 
-pub fn ip(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    }
+/// Draws one of `count` endpoints of the place that `key` loads, and translates to it.
+fn translate(family: Family, mut key: Rule, map: &str, count: u32) -> Rule {
+    let word = if key.len() == 3 { e::words(family) + 2 } else { 2 };
+    key.push(Expression::Random { modulus: count, word });
+    key.push(Expression::Translate { map: map.into() });
+    key.push(Expression::Dnat { family });
+    key
 }
 
-pub fn address_type(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "ipv4_addr",
-        Family::Ipv6 => "ipv6_addr",
-    }
+/// A rule of several pieces.
+pub fn rule(pieces: impl IntoIterator<Item = impl IntoIterator<Item = Expression>>) -> Rule {
+    pieces.into_iter().flatten().collect()
 }
 
 impl Settings {
-    pub(super) fn mark(&self) -> String {
-        let mark = self.masquerade_mark;
-        format!("meta mark set meta mark | {mark:#x}")
+    pub(super) fn mark(&self) -> Rule {
+        e::set_mark(self.masquerade_mark, true).to_vec()
     }
 
     /// Traffic to a cluster address from outside the cluster may come in here and leave to another node: the answer
     /// has to come back this way.
-    pub(super) fn masquerade_cluster_ip(&self, family: Family) -> Option<String> {
-        let pods = self.cluster_cidrs(family);
+    pub(super) fn masquerade_cluster_ip(&self, family: Family) -> Option<Rule> {
         if self.masquerade_all {
-            Some(self.mark())
-        } else if pods.is_empty() {
-            None
-        } else {
-            Some(format!("{} saddr != {{ {pods} }} {}", ip(family), self.mark()))
+            return Some(self.mark());
         }
+        let mut rule = Rule::new();
+        for net in of_family(&self.cluster_cidrs, family) {
+            rule.extend(e::within(e::source(family, 0), net, false));
+        }
+        if rule.is_empty() {
+            return None;
+        }
+        rule.extend(self.mark());
+        Some(rule)
     }
 
     /// Pods and the node itself reach an external address as if they went out to its balancer and came back: the
     /// Local policy is for others.
-    pub(super) fn short_circuit(&self, family: Family, inside: Chain) -> Vec<String> {
-        let mut rules = Vec::new();
-        let pods = self.cluster_cidrs(family);
-        if !pods.is_empty() {
-            rules.push(format!("{} saddr {{ {pods} }} goto {inside}", ip(family)));
-        }
-        rules.push(format!("fib saddr type local {}", self.mark()));
-        rules.push(format!("fib saddr type local goto {inside}"));
+    pub(super) fn short_circuit(&self, family: Family, inside: Chain) -> Vec<Rule> {
+        let from_pods = of_family(&self.cluster_cidrs, family)
+            .map(|net| rule([e::within(e::source(family, 0), net, true), vec![e::goto(inside)]]));
+        let mut rules: Vec<Rule> = from_pods.collect();
+        rules.push(rule([e::address_type(true, true).to_vec(), self.mark()]));
+        rules.push(rule([e::address_type(true, true).to_vec(), vec![e::goto(inside)]]));
         rules
     }
-
-    fn cluster_cidrs(&self, family: Family) -> String {
-        join(self.cluster_cidrs.iter().filter(|net| Family::of(&net.addr()) == family))
-    }
 }
 
-pub fn join(items: impl Iterator<Item = impl fmt::Display>) -> String {
-    let mut text = String::new();
-    for item in items {
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        write!(text, "{item}").expect("a String takes all");
-    }
-    text
+pub fn of_family(nets: &[IpNet], family: Family) -> impl Iterator<Item = &IpNet> {
+    nets.iter().filter(move |net| Family::of(&net.addr()) == family)
 }
 
-/// The sets and maps of a table, all empty. Their types never change with settings.
-pub fn containers(family: Family) -> String {
-    let (ip, address) = (ip(family), address_type(family));
-    let place = format!("{address} . inet_proto . inet_service");
-    // Slots are numbers that numgen draws: only typeof can say so.
-    let slot = "numgen random mod 65536";
-    let target = format!("{ip} daddr . th dport");
-    let mut text = String::new();
-    for (kind, name, declared) in [
-        ("set", "cluster-ips", format!("type {address}")),
-        ("set", "nodeport-ips", format!("type {address}")),
-        ("set", "hairpin", format!("type {address} . {address}")),
-        ("map", "service-ips", format!("type {place} : verdict")),
-        ("map", "service-nodeports", "type inet_proto . inet_service : verdict".into()),
-        ("map", "endpoints", format!("typeof {ip} daddr . meta l4proto . th dport . {slot} : {target}")),
-        (
-            "map",
-            "inside-endpoints",
-            format!("typeof {ip} daddr . meta l4proto . th dport . {slot} : {target}"),
-        ),
-        ("map", "nodeport-endpoints", format!("typeof meta l4proto . th dport . {slot} : {target}")),
-        ("map", "nodeport-inside-endpoints", format!("typeof meta l4proto . th dport . {slot} : {target}")),
-        ("map", "no-endpoint-services", format!("type {place} : verdict")),
-        ("map", "no-endpoint-nodeports", "type inet_proto . inet_service : verdict".into()),
-        ("map", "firewall-ips", format!("type {place} : verdict")),
-    ] {
-        writeln!(text, "  {kind} {name} {{ {declared}; }}").expect("a String takes all");
+/// The sets and maps of a table. Their types never change with settings.
+pub const SETS: [Set<'static>; 12] = {
+    const ADDRESS: &[KeyPart] = &[KeyPart::Address];
+    const PLACE: &[KeyPart] = &[KeyPart::Address, KeyPart::Protocol, KeyPart::Port];
+    const PORT: &[KeyPart] = &[KeyPart::Protocol, KeyPart::Port];
+    const PLACE_SLOT: &[KeyPart] = &[KeyPart::Address, KeyPart::Protocol, KeyPart::Port, KeyPart::Slot];
+    const PORT_SLOT: &[KeyPart] = &[KeyPart::Protocol, KeyPart::Port, KeyPart::Slot];
+    const fn set(name: &'static str, key: &'static [KeyPart], data: Data) -> Set<'static> {
+        Set { name, key, data, timeout_seconds: None }
     }
-    text
-}
+    [
+        set("cluster-ips", ADDRESS, Data::None),
+        set("nodeport-ips", ADDRESS, Data::None),
+        set("hairpin", &[KeyPart::Address, KeyPart::Address], Data::None),
+        set("service-ips", PLACE, Data::Verdict),
+        set("service-nodeports", PORT, Data::Verdict),
+        set("endpoints", PLACE_SLOT, Data::Target),
+        set("inside-endpoints", PLACE_SLOT, Data::Target),
+        set("nodeport-endpoints", PORT_SLOT, Data::Target),
+        set("nodeport-inside-endpoints", PORT_SLOT, Data::Target),
+        set("no-endpoint-services", PLACE, Data::Verdict),
+        set("no-endpoint-nodeports", PORT, Data::Verdict),
+        set("firewall-ips", PLACE, Data::Verdict),
+    ]
+};
 
-/// Names of [`containers`], to tell leftovers.
-pub const CONTAINERS: [&str; 12] = [
-    "cluster-ips",
-    "nodeport-ips",
-    "hairpin",
-    "service-ips",
-    "service-nodeports",
-    "endpoints",
-    "inside-endpoints",
-    "nodeport-endpoints",
-    "nodeport-inside-endpoints",
-    "no-endpoint-services",
-    "no-endpoint-nodeports",
-    "firewall-ips",
-];
+/// The base chains, and the fixed ones they jump to.
+pub const FIXED: [(&str, Option<Base>); 11] = {
+    const fn base(kind: &'static str, hook: u32, priority: i32) -> Option<Base> {
+        Some(Base { kind, hook, priority })
+    }
+    [
+        ("filter-prerouting-pre-dnat", base("filter", PREROUTING, -110)),
+        ("filter-output-pre-dnat", base("filter", OUTPUT, -110)),
+        ("filter-input", base("filter", INPUT, 0)),
+        ("filter-forward", base("filter", FORWARD, 0)),
+        ("filter-output", base("filter", OUTPUT, 0)),
+        ("nat-prerouting", base("nat", PREROUTING, -100)),
+        ("nat-output", base("nat", OUTPUT, -100)),
+        ("nat-postrouting", base("nat", POSTROUTING, 100)),
+        ("services", None),
+        ("service-check", None),
+        ("reject-chain", None),
+    ]
+};
 
-/// Names of the fixed chains, base chains first.
-pub const FIXED: [&str; 11] = [
-    "filter-prerouting-pre-dnat",
-    "filter-output-pre-dnat",
-    "filter-input",
-    "filter-forward",
-    "filter-output",
-    "nat-prerouting",
-    "nat-output",
-    "nat-postrouting",
-    "services",
-    "service-check",
-    "reject-chain",
-];
-
-/// The fixed chains with their rules.
-pub fn fixed(family: Family, settings: &Settings) -> String {
-    let ip = ip(family);
-    let place = format!("{ip} daddr . meta l4proto . th dport");
-    let mark = settings.masquerade_mark;
-    let service_cidrs = join(settings.service_cidrs.iter().filter(|net| Family::of(&net.addr()) == family));
-    // What nobody was given is not worth a route to the internet. Addresses of the node itself are left to whoever
-    // listens there: the node's DNS serves at a cluster address.
-    let unallocated = if service_cidrs.is_empty() {
-        String::new()
-    } else {
-        format!("\n    {ip} daddr {{ {service_cidrs} }} drop")
+/// Appends the fixed chains' rules.
+pub fn fixed_rules(batch: &mut Batch, family: Family, settings: &Settings) {
+    let node_port = |map: &str| {
+        let mut rule = vec![e::destination(family, 0), e::member_of("nodeport-ips")];
+        rule.extend(e::protocol_and_port(0));
+        rule.push(e::verdict_from(map));
+        rule
     };
-    format!(
-        "  chain reject-chain {{
-    reject
-  }}
-  chain service-check {{
-    {place} vmap @no-endpoint-services
-    fib daddr type local return
-    {ip} daddr @cluster-ips reject{unallocated}
-  }}
-  chain services {{
-    {place} vmap @service-ips
-    {ip} daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
-  }}
-  chain filter-prerouting-pre-dnat {{
-    type filter hook prerouting priority -110; policy accept;
-    ct state new {place} vmap @firewall-ips
-  }}
-  chain filter-output-pre-dnat {{
-    type filter hook output priority -110; policy accept;
-    ct state new {place} vmap @firewall-ips
-  }}
-  chain filter-input {{
-    type filter hook input priority 0; policy accept;
-    ct state new {ip} daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports
-    ct state new {place} vmap @no-endpoint-services
-  }}
-  chain filter-forward {{
-    type filter hook forward priority 0; policy accept;
-    ct state new jump service-check
-  }}
-  chain filter-output {{
-    type filter hook output priority 0; policy accept;
-    ct state new {ip} daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports
-    ct state new jump service-check
-  }}
-  chain nat-prerouting {{
-    type nat hook prerouting priority -100; policy accept;
-    jump services
-  }}
-  chain nat-output {{
-    type nat hook output priority -100; policy accept;
-    jump services
-  }}
-  chain nat-postrouting {{
-    type nat hook postrouting priority 100; policy accept;
-    meta mark & {mark:#x} != 0 meta mark set meta mark ^ {mark:#x} masquerade fully-random
-    ct status dnat {ip} saddr . {ip} daddr @hairpin masquerade fully-random
-  }}
-"
-    )
+    let at_place = |map: &str| rule([e::place(family), vec![e::verdict_from(map)]]);
+    let fresh = |rest: Rule| rule([e::is_new().to_vec(), rest]);
+    let mut add = |chain: &str, rule: Rule| batch.add_rule(chain, &rule);
+
+    add("reject-chain", vec![Expression::Reject { family }]);
+    add("services", at_place("service-ips"));
+    add("services", node_port("service-nodeports"));
+    add("service-check", at_place("no-endpoint-services"));
+    // Addresses of the node itself are left to whoever listens there: the node's DNS serves at a cluster address.
+    add(
+        "service-check",
+        rule([e::address_type(false, true).to_vec(), vec![Expression::Decide(e::Verdict::Return)]]),
+    );
+    let reject = vec![e::destination(family, 0), e::member_of("cluster-ips"), Expression::Reject { family }];
+    add("service-check", reject);
+    // What nobody was given is not worth a route to the internet.
+    for net in of_family(&settings.service_cidrs, family) {
+        add("service-check", rule([e::within(e::destination(family, 0), net, true), vec![e::drop()]]));
+    }
+    for chain in ["filter-prerouting-pre-dnat", "filter-output-pre-dnat"] {
+        add(chain, fresh(at_place("firewall-ips")));
+    }
+    add("filter-input", fresh(node_port("no-endpoint-nodeports")));
+    add("filter-input", fresh(at_place("no-endpoint-services")));
+    add("filter-forward", fresh(vec![e::jump("service-check")]));
+    add("filter-output", fresh(node_port("no-endpoint-nodeports")));
+    add("filter-output", fresh(vec![e::jump("service-check")]));
+    add("nat-prerouting", vec![e::jump("services")]);
+    add("nat-output", vec![e::jump("services")]);
+    let mark = settings.masquerade_mark;
+    let masquerade = Expression::Masquerade { random: true };
+    add(
+        "nat-postrouting",
+        rule([e::is_marked(mark).to_vec(), e::set_mark(mark, false).to_vec(), vec![masquerade.clone()]]),
+    );
+    add("nat-postrouting", hairpin(family, masquerade));
+}
+
+/// A pod that reached itself through a service: without masquerading it would answer itself directly.
+pub fn hairpin(family: Family, masquerade: Expression) -> Rule {
+    let own = vec![
+        e::source(family, 0),
+        e::destination(family, e::words(family)),
+        e::member_of("hairpin"),
+        masquerade,
+    ];
+    rule([e::is_translated().to_vec(), own])
 }

@@ -1,9 +1,10 @@
 //! From the rules of one service to map elements, and to chains of its own where it has session affinity or sources.
 
-use super::chains::{Chain, Part, ip, join};
+use super::batch::ElementData;
+use super::chains::{Chain, Part, rule};
+use super::expression::{self as e, Expression, Rule, Verdict, octets};
 use super::plane::Settings;
 use services::{Family, Frontend, Pool, PortRules, Protocol, Refusal, Role, ServiceRules, Target};
-use std::fmt;
 use std::net::IpAddr;
 
 /// A set or map of the table.
@@ -60,34 +61,54 @@ pub enum Value {
     Target(Target),
 }
 
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Key {
+    /// The key as the kernel compares it: parts padded to words.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(28);
         if let Some(address) = self.address {
-            write!(f, "{address}")?;
+            bytes.extend(octets(&address));
             match self.container {
-                Container::ClusterIps => return Ok(()),
-                Container::Hairpin => return write!(f, " . {address}"),
-                _ => f.write_str(" . ")?,
+                Container::ClusterIps => return bytes,
+                Container::Hairpin => {
+                    bytes.extend(octets(&address));
+                    return bytes;
+                }
+                _ => {}
             }
         }
-        write!(f, "{} . {}", self.protocol.lower(), self.port)?;
+        bytes.extend(port_bytes(self.protocol, self.port));
         match self.container {
             Container::Endpoints
             | Container::InsideEndpoints
             | Container::NodePortEndpoints
-            | Container::NodePortInsideEndpoints => write!(f, " . {}", self.slot),
-            _ => Ok(()),
+            | Container::NodePortInsideEndpoints => bytes.extend(self.slot.to_ne_bytes()),
+            _ => {}
         }
+        bytes
     }
 }
 
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Protocol and port, each padded to a word.
+pub fn port_bytes(protocol: Protocol, port: u16) -> [u8; 8] {
+    let [high, low] = port.to_be_bytes();
+    [protocol.number(), 0, 0, 0, high, low, 0, 0]
+}
+
+/// An endpoint as a map's data: address and port, padded to words.
+pub fn target_bytes(target: &Target) -> Vec<u8> {
+    let mut bytes = octets(&target.ip());
+    bytes.extend(target.port().to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes
+}
+
+impl Value {
+    pub fn data(&self) -> ElementData {
         match self {
-            Value::Member => Ok(()),
-            Value::Drop => f.write_str(" : drop"),
-            Value::Goto(chain) => write!(f, " : goto {chain}"),
-            Value::Target(target) => write!(f, " : {} . {}", target.ip(), target.port()),
+            Value::Member => ElementData::None,
+            Value::Drop => ElementData::Verdict(Verdict::Drop),
+            Value::Goto(chain) => ElementData::Verdict(Verdict::Goto(chain.to_string())),
+            Value::Target(target) => ElementData::Bytes(target_bytes(target)),
         }
     }
 }
@@ -97,7 +118,7 @@ impl fmt::Display for Value {
 pub struct OwnChain {
     pub family: Family,
     pub chain: Chain,
-    pub rules: Vec<String>,
+    pub rules: Vec<Rule>,
     /// Seconds a client stays in the set of the same name.
     pub clients_seconds: Option<u32>,
 }
@@ -208,11 +229,10 @@ fn chain_of(port: &PortRules, frontend: &Frontend, inside: bool) -> Chain {
 /// connections renews its stay. A new client gets any endpoint.
 fn affinity_chains(port: &PortRules, settings: &Settings, chains: &mut Vec<OwnChain>) {
     let hash = hash(port);
-    let ip = ip(port.family);
     let family = port.family;
     let endpoint =
         |target: &Target| Chain::Affinity(hash, Part::Endpoint(fnv(target.to_string().as_bytes()) as u32));
-    let mut own = |chain: Chain, rules: Vec<String>, clients_seconds: Option<u32>| {
+    let mut own = |chain: Chain, rules: Vec<Rule>, clients_seconds: Option<u32>| {
         chains.push(OwnChain { family, chain, rules, clients_seconds });
     };
     let mut targets: Vec<&Target> = port.cluster.iter().chain(&port.local).collect();
@@ -220,53 +240,58 @@ fn affinity_chains(port: &PortRules, settings: &Settings, chains: &mut Vec<OwnCh
     targets.dedup();
     for target in targets {
         let chain = endpoint(target);
-        let rules = vec![
-            format!("update @{chain} {{ {ip} saddr }}"),
-            format!("meta l4proto {} dnat {ip} to {target}", port.protocol.lower()),
-        ];
-        own(chain, rules, port.affinity_seconds);
+        let enter = vec![e::source(family, 0), Expression::Update { set: chain.to_string() }];
+        own(chain, vec![enter, e::dnat_to(target, port.protocol)], port.affinity_seconds);
     }
-    let choose = |pool: &[Target]| {
-        let mut rules: Vec<String> = pool
-            .iter()
-            .map(|target| {
-                let chain = endpoint(target);
-                format!("{ip} saddr @{chain} goto {chain}")
-            })
-            .collect();
-        let slots =
-            join(pool.iter().enumerate().map(|(slot, target)| format!("{slot} : goto {}", endpoint(target))));
-        rules.push(format!("numgen random mod {} vmap {{ {slots} }}", pool.len()));
-        rules
-    };
     for (part, pool) in [(Part::Cluster, &port.cluster), (Part::Local, &port.local)] {
         if !pool.is_empty() {
-            own(Chain::Affinity(hash, part), choose(pool), None);
+            own(Chain::Affinity(hash, part), choose(family, pool, endpoint), None);
         }
     }
     let chooser = |pool: Pool| {
         let part = if pool == Pool::Local { Part::Local } else { Part::Cluster };
-        (!port.targets(pool).is_empty()).then(|| format!("goto {}", Chain::Affinity(hash, part)))
+        (!port.targets(pool).is_empty()).then(|| vec![e::goto(Chain::Affinity(hash, part))])
     };
     let pool_of =
         |external: bool| port.frontends.iter().find(|f| f.role.external() == external).map(|f| f.pool);
     if let Some(goto) = pool_of(false).and_then(chooser) {
-        let mut rules: Vec<String> = settings.masquerade_cluster_ip(family).into_iter().collect();
+        let mut rules: Vec<Rule> = settings.masquerade_cluster_ip(family).into_iter().collect();
         rules.push(goto);
         own(Chain::Affinity(hash, Part::ClusterIp), rules, None);
     }
-    match pool_of(true) {
-        Some(Pool::Cluster) if !port.cluster.is_empty() => {
-            let rules = std::iter::once(settings.mark()).chain(chooser(Pool::Cluster)).collect();
-            own(Chain::Affinity(hash, Part::External), rules, None);
-        }
-        Some(Pool::Local) if !port.cluster.is_empty() => {
+    let external = match pool_of(true) {
+        Some(_) if port.cluster.is_empty() => return,
+        Some(Pool::Cluster) => std::iter::once(settings.mark()).chain(chooser(Pool::Cluster)).collect(),
+        Some(Pool::Local) => {
             let mut rules = settings.short_circuit(family, Chain::Affinity(hash, Part::Cluster));
             rules.extend(chooser(Pool::Local));
-            own(Chain::Affinity(hash, Part::External), rules, None);
+            rules
         }
-        _ => {}
+        None => return,
+    };
+    own(Chain::Affinity(hash, Part::External), external, None);
+}
+
+/// Goes to the endpoint that knows the client, else to one of the pool. Each rule but the last draws whether its
+/// endpoint is the one, with the chance that makes all equal: a map inside a rule would need a set of its own.
+fn choose(family: Family, pool: &[Target], endpoint: impl Fn(&Target) -> Chain) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = pool
+        .iter()
+        .map(|target| {
+            let chain = endpoint(target);
+            vec![e::source(family, 0), e::member_of(&chain.to_string()), e::goto(chain)]
+        })
+        .collect();
+    for (at, target) in pool.iter().enumerate() {
+        let left = (pool.len() - at) as u32;
+        let drawn = [
+            Expression::Random { modulus: left, word: 0 },
+            Expression::Compare { equal: true, data: 0u32.to_ne_bytes().to_vec() },
+        ];
+        let drawn = if left > 1 { &drawn[..] } else { &[] };
+        rules.push(rule([drawn.to_vec(), vec![e::goto(endpoint(target))]]));
     }
+    rules
 }
 
 fn firewall(port: &PortRules, compiled: &mut Compiled) {
@@ -276,9 +301,12 @@ fn firewall(port: &PortRules, compiled: &mut Compiled) {
     let chain = Chain::Firewall(hash(port));
     // The balancer's address may be the node's own: then what the node sends to it bears it as its source.
     let own_addresses = guarded.iter().filter_map(|frontend| frontend.address).map(ipnet::IpNet::from);
-    let sources = join(first.sources.iter().copied().chain(own_addresses));
-    let rules = vec![format!("{} saddr != {{ {sources} }} drop", ip(port.family))];
-    compiled.chains.push(OwnChain { family: port.family, chain, rules, clients_seconds: None });
+    let mut refuse = Rule::new();
+    for net in first.sources.iter().copied().chain(own_addresses) {
+        refuse.extend(e::within(e::source(port.family, 0), &net, false));
+    }
+    refuse.push(e::drop());
+    compiled.chains.push(OwnChain { family: port.family, chain, rules: vec![refuse], clients_seconds: None });
     for frontend in guarded {
         let key = Key {
             family: port.family,

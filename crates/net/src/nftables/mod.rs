@@ -13,12 +13,18 @@
 //!
 //! **Mark.** Bit 14 (0x4000) of the packet mark asks postrouting for masquerading. It is the bit that upstream's proxy
 //! uses for the same purpose, so firewalls and routing daemons that know to leave it alone still do.
+//!
+//! **Transport.** Transactions are netlink batches written here, not scripts for the `nft` program: a change costs no
+//! process, does not read the table back, and does not depend on which maps a distribution's nft can express. The
+//! result is readable by `nft list table ip timonel`.
 
+pub(crate) mod batch;
 mod chains;
 mod elements;
+pub(crate) mod expression;
 mod plane;
-mod run;
-mod script;
 
+pub use batch::Error;
+pub(crate) use chains::{hairpin, of_family};
+pub(crate) use elements::{port_bytes, target_bytes};
 pub use plane::{Change, Plane, Settings, UdpFrontend};
-pub use run::{Error, Nft};

@@ -1,9 +1,10 @@
 //! The proxy's rules as the kernel has them: takes new rules per service, keeps what changed, applies it at once.
 
-use super::chains::Chain;
+use super::batch::{self, Batch, Data, Error, Listing, Part, Set};
+use super::chains::{self, Chain};
 use super::elements::{self, Compiled, Container, Key, OwnChain, Value};
-use super::run::{Error, Nft};
-use super::script::{self, Leftover};
+use super::expression::octets;
+use crate::PROXY_TABLE;
 use ipnet::IpNet;
 use services::{Family, PortRules, Protocol, Ruleset, ServiceRules, Target};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -76,7 +77,6 @@ pub struct Change {
 
 /// The tables of both families. Memory: about a hundred bytes per element.
 pub struct Plane {
-    nft: Nft,
     settings: Settings,
     families: Vec<Family>,
     services: HashMap<Arc<str>, Compiled>,
@@ -98,7 +98,6 @@ impl Plane {
     /// An empty plane; nothing is touched until [`Plane::sync`].
     pub fn new(settings: Settings, families: &[Family]) -> Plane {
         Plane {
-            nft: Nft::default(),
             settings,
             families: families.to_vec(),
             services: HashMap::new(),
@@ -242,18 +241,20 @@ impl Plane {
         !self.in_step || !self.touched.is_empty() || !self.touched_chains.is_empty()
     }
 
-    /// Brings the kernel into step, in one transaction per family. After an error the next sync writes everything.
+    /// Brings the kernel into step, in one transaction per family. Where the kernel refuses a change, because someone
+    /// took our table away, the table is written whole; after an error of that the next sync does so.
     pub fn sync(&mut self) -> Result<Change, Error> {
         let mut change = Change { full: !self.in_step, ..Change::default() };
         for family in self.families.clone() {
-            let result = if self.in_step { self.sync_changes(family) } else { self.sync_whole(family) };
-            match result {
-                Ok(elements) => change.elements += elements,
-                Err(error) => {
+            let changed = if change.full { None } else { self.sync_changes(family).map_err(report).ok() };
+            change.elements += match changed {
+                Some(elements) => elements,
+                None => {
+                    change.full = true;
                     self.in_step = false;
-                    return Err(error);
+                    self.sync_whole(family)?
                 }
-            }
+            };
         }
         self.in_step = true;
         self.touched.clear();
@@ -298,25 +299,54 @@ impl Plane {
         if elements == 0 && changed.is_empty() && gone.is_empty() {
             return Ok(0);
         }
+        let mut batch = Batch::new(family, PROXY_TABLE);
+        for chain in &fresh {
+            batch.add_chain(&chain.to_string(), None);
+            batch.flush_chain(&chain.to_string());
+        }
+        for (own, _) in &changed {
+            batch.add_chain(&own.chain.to_string(), None);
+            batch.flush_chain(&own.chain.to_string());
+        }
+        for own in &gone {
+            batch.flush_chain(&own.chain.to_string());
+        }
+        for (container, keys) in &deleted {
+            batch.delete_elements(container.name(), keys.iter().map(Key::bytes));
+        }
+        for own in gone.iter().filter(|own| own.clients_seconds.is_some()) {
+            batch.delete_set(&own.chain.to_string());
+        }
+        for (own, before) in &changed {
+            let Some(seconds) = own.clients_seconds else { continue };
+            if before.is_some_and(|before| before != seconds) {
+                batch.delete_set(&own.chain.to_string());
+            }
+            add_clients(&mut batch, own.chain, seconds);
+        }
+        for chain in &fresh {
+            for rule in chain.rules(family, &self.settings) {
+                batch.add_rule(&chain.to_string(), &rule);
+            }
+        }
+        for (own, _) in &changed {
+            for rule in &own.rules {
+                batch.add_rule(&own.chain.to_string(), rule);
+            }
+        }
+        for (container, list) in &added {
+            batch.add_elements(container.name(), list.iter().map(|(key, value)| (key.bytes(), value.data())));
+        }
         // Kernels before 6.2 hold a chain for a moment after the last element that names it is deleted: a chain is
         // emptied in the transaction that leaves it unused, and deleted in a later one.
-        let buried: Vec<Chain> = self
-            .stale
-            .iter()
-            .filter(|(of, chain)| *of == family && !self.chains.contains_key(&(family, *chain)))
-            .map(|(_, chain)| *chain)
-            .collect();
-        let update = script::Update {
-            shared: &fresh,
-            changed: &changed,
-            gone: &gone,
-            buried: &buried,
-            deleted: &deleted,
-            added: &added,
-        };
-        self.nft.apply(&script::update(family, &self.settings, &update))?;
+        for (_, chain) in self.stale.iter().filter(|(of, _)| *of == family) {
+            if !self.chains.contains_key(&(family, *chain)) {
+                batch.delete_chain(&chain.to_string());
+            }
+        }
+        batch.send()?;
         self.stale.retain(|(of, _)| *of != family);
-        self.stale.extend(gone.iter().map(|chain| (family, chain.chain)));
+        self.stale.extend(gone.iter().map(|own| (family, own.chain)));
         self.shared.extend(fresh.into_iter().map(|chain| (family, chain)));
         Ok(elements)
     }
@@ -333,19 +363,20 @@ impl Plane {
             list.sort_unstable_by_key(|(key, _)| *key);
         }
         let shared = needed(elements.values().flatten().map(|(_, value)| *value));
-        let chains: Vec<&OwnChain> =
-            self.chains.iter().filter(|((of, _), _)| *of == family).map(|(_, chain)| chain).collect();
-        let whole = script::Whole { shared: &shared, chains: &chains, elements: &elements };
-        let leftover = Leftover::read(&self.nft, family);
-        let kept = leftover.and_then(|leftover| {
-            let script = script::whole(family, &self.settings, &whole, Some(&leftover));
-            self.nft.apply(&script).inspect_err(|error| {
-                tracing::info!(%family, %error, "Replaced the nftables table: the one found could not be updated");
+        let found = match batch::table_exists(family, PROXY_TABLE)? {
+            true => Some(batch::list(family, PROXY_TABLE)?),
+            false => None,
+        };
+        let kept = found.is_some_and(|found| {
+            let batch = self.whole(family, &shared, &elements, Some(&found));
+            batch.send().inspect_err(|error| {
+                let error: &dyn std::error::Error = error;
+                tracing::info!(%family, error, "Replaced the nftables table: the one found could not be updated");
             })
-            .ok()
+            .is_ok()
         });
-        if kept.is_none() {
-            self.nft.apply(&script::whole(family, &self.settings, &whole, None))?;
+        if !kept {
+            self.whole(family, &shared, &elements, None).send()?;
         }
         self.shared.retain(|(of, _)| *of != family);
         self.shared.extend(shared.into_iter().map(|chain| (family, chain)));
@@ -353,15 +384,112 @@ impl Plane {
         Ok(elements.values().map(Vec::len).sum())
     }
 
+    /// The transaction for a whole table. With `found` the table that is there is emptied and filled again, except for
+    /// the sets of sticky clients that are still in use; without, it is replaced.
+    fn whole(
+        &self,
+        family: Family,
+        shared: &BTreeSet<Chain>,
+        elements: &BTreeMap<Container, Vec<(Key, Value)>>,
+        found: Option<&Listing>,
+    ) -> Batch {
+        let own: Vec<&OwnChain> =
+            self.chains.iter().filter(|((of, _), _)| *of == family).map(|(_, chain)| chain).collect();
+        let mut batch = Batch::new(family, PROXY_TABLE);
+        batch.add_table();
+        match found {
+            None => {
+                batch.delete_table();
+                batch.add_table();
+            }
+            Some(found) => clear(&mut batch, found, shared, &own),
+        }
+        for set in &chains::SETS {
+            batch.add_set(set);
+        }
+        for (name, base) in &chains::FIXED {
+            batch.add_chain(name, *base);
+        }
+        for chain in shared {
+            batch.add_chain(&chain.to_string(), None);
+        }
+        for own in &own {
+            batch.add_chain(&own.chain.to_string(), None);
+            if let Some(seconds) = own.clients_seconds {
+                add_clients(&mut batch, own.chain, seconds);
+            }
+        }
+        chains::fixed_rules(&mut batch, family, &self.settings);
+        for chain in shared {
+            for rule in chain.rules(family, &self.settings) {
+                batch.add_rule(&chain.to_string(), &rule);
+            }
+        }
+        for own in &own {
+            for rule in &own.rules {
+                batch.add_rule(&own.chain.to_string(), rule);
+            }
+        }
+        let addresses = self.settings.node_port_addresses.iter();
+        let addresses: BTreeSet<&IpAddr> =
+            addresses.filter(|address| Family::of(address) == family && !address.is_loopback()).collect();
+        batch.add_elements("nodeport-ips", addresses.iter().map(|a| (octets(a), batch::ElementData::None)));
+        for (container, list) in elements {
+            batch.add_elements(container.name(), list.iter().map(|(key, value)| (key.bytes(), value.data())));
+        }
+        batch
+    }
+
     /// Deletes the proxy's tables. Missing ones are no error.
     pub fn remove() -> Result<(), Error> {
-        let nft = Nft::default();
         for family in Family::ALL {
-            let ip = super::chains::ip(family);
-            let table = crate::PROXY_TABLE;
-            nft.apply(&format!("add table {ip} {table}\ndelete table {ip} {table}\n"))?;
+            batch::delete_table(family, PROXY_TABLE)?;
         }
         Ok(())
+    }
+}
+
+fn report(error: Error) {
+    let error: &dyn std::error::Error = &error;
+    tracing::info!(error, "Rewrote the nftables table: it was not as this proxy had left it");
+}
+
+/// The set of clients that stick to an endpoint, named like its chain.
+fn add_clients(batch: &mut Batch, chain: Chain, seconds: u32) {
+    let name = chain.to_string();
+    batch.add_set(&Set {
+        name: &name,
+        key: &[Part::Address],
+        data: Data::None,
+        timeout_seconds: Some(seconds),
+    });
+}
+
+/// Empties a table that was found, and deletes what it is not to have.
+fn clear(batch: &mut Batch, found: &Listing, shared: &BTreeSet<Chain>, own: &[&OwnChain]) {
+    for chain in &found.chains {
+        batch.flush_chain(chain);
+    }
+    let fixed = |name: &str| chains::SETS.iter().any(|set| set.name == name);
+    let clients: BTreeSet<String> =
+        own.iter().filter(|own| own.clients_seconds.is_some()).map(|own| own.chain.to_string()).collect();
+    for set in &found.sets {
+        if fixed(set) {
+            batch.flush_set(set);
+        } else if !clients.contains(set) {
+            batch.delete_set(set);
+        }
+    }
+    let wanted: BTreeSet<String> = shared
+        .iter()
+        .copied()
+        .chain(own.iter().map(|own| own.chain))
+        .map(|chain| chain.to_string())
+        .collect();
+    for chain in &found.chains {
+        if !wanted.contains(chain) && !chains::FIXED.iter().any(|(name, _)| name == chain) {
+            batch.delete_chain(chain);
+        }
     }
 }
 
@@ -369,11 +497,11 @@ impl Plane {
 fn needed(values: impl Iterator<Item = Value>) -> BTreeSet<Chain> {
     let mut chains = BTreeSet::new();
     for value in values {
-        if let Value::Goto(chain) = value {
-            if !matches!(chain, Chain::Reject | Chain::Firewall(_) | Chain::Affinity(..)) {
-                chains.extend(chain.needs());
-                chains.insert(chain);
-            }
+        if let Value::Goto(chain) = value
+            && !matches!(chain, Chain::Reject | Chain::Firewall(_) | Chain::Affinity(..))
+        {
+            chains.extend(chain.needs());
+            chains.insert(chain);
         }
     }
     chains

@@ -97,6 +97,7 @@ impl Node {
             ip(&["-n", &space.name, "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
             ip(&["-n", &space.name, "link", "set", "eth0", "up"]);
         }
+        ip(&["-n", &namespace.name, "route", "add", "default", "via", OUTSIDE]);
         // Whether bridges translate addresses themselves is the host's choice: every other node has it.
         if NUMBER.load(Ordering::Relaxed) % 4 < 2 {
             let _ = namespace.run(|| std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0"));

@@ -1,0 +1,134 @@
+//! From flags to running controllers, and back to standing for election when the lease is lost.
+
+use crate::identities::{Identities, OneForAll, PerAccount};
+use crate::table::{self, Row};
+use crate::{Options, resources};
+use anyhow::Context as _;
+use client::{Client, Config, Election, Recorder, Selection, Timing, Views};
+use controller_runtime::Employed;
+use meta::ObjectKey;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+const NAME: &str = "kube-controller-manager";
+
+/// Runs until cancelled. The client is the process's own; with --use-service-account-credentials each controller
+/// gets one of its account besides.
+pub async fn run(options: Options, client: Client, token: CancellationToken) -> anyhow::Result<()> {
+    let own = options.use_service_account_credentials;
+    match options.kubeconfig.clone().filter(|_| own) {
+        Some(path) => {
+            let config = Config::from_kubeconfig(&path)?;
+            let identities = PerAccount::new(client.clone(), config, token.clone());
+            run_with(options, client, &identities, token).await
+        }
+        None => {
+            let identities = OneForAll(client.clone());
+            run_with(options, client, &identities, token).await
+        }
+    }
+}
+
+/// Runs until cancelled, with clients for the controllers' service accounts from elsewhere.
+pub async fn run_with(
+    options: Options,
+    client: Client,
+    identities: &dyn Identities,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    // Wrong flags are told before anything starts.
+    table::controllers(&options)?;
+    let client = client.with_user_agent(NAME);
+    while !token.is_cancelled() {
+        if !options.leader_elect {
+            return lead(&options, &client, identities, token.clone()).await;
+        }
+        let timing = Timing {
+            lease_duration: options.leader_elect_lease_duration,
+            renew_deadline: options.leader_elect_renew_deadline,
+            retry_period: options.leader_elect_retry_period,
+        };
+        let lease = ObjectKey::new(
+            options.leader_elect_resource_namespace.clone(),
+            options.leader_elect_resource_name.clone(),
+        );
+        let identity = options.identity.clone().unwrap_or_else(made_up_identity);
+        let election = Election::new(client.clone(), lease, identity, timing);
+        let Some(leadership) = election.acquire(&token).await else { return Ok(()) };
+        let term = token.child_token();
+        let lost = leadership.lost();
+        let watch = {
+            let term = term.clone();
+            let lost = lost.clone();
+            async move {
+                lost.cancelled().await;
+                term.cancel();
+            }
+        };
+        let led = async {
+            tokio::select! {
+                result = lead(&options, &client, identities, term.clone()) => result,
+                () = watch => Ok(()),
+            }
+        };
+        let result = led.await;
+        term.cancel();
+        leadership.release().await;
+        result?;
+    }
+    Ok(())
+}
+
+/// Follows and controls until cancelled.
+async fn lead(
+    options: &Options,
+    client: &Client,
+    identities: &dyn Identities,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    let rows = table::controllers(options)?;
+    let graph = rows.iter().any(|row| row.controller.uses_graph());
+    let views = follow(client, &rows, graph, &token)?;
+    if graph {
+        tokio::spawn(resources::follow_all(client.clone(), views.clone(), token.clone()));
+    }
+    let recorder = Recorder::start(client.clone(), NAME, "", token.clone());
+    let employed = rows
+        .into_iter()
+        .map(|Row { controller, workers }| Employed {
+            client: identities.client(controller.account()),
+            recorder: recorder.for_component(controller.component()),
+            controller,
+            workers,
+        })
+        .collect::<Vec<_>>();
+    info!(controllers = employed.len(), "Started controllers");
+    controller_runtime::run(views, employed, token).await;
+    Ok(())
+}
+
+/// Follows each kind that a controller reads, once.
+fn follow(
+    client: &Client,
+    rows: &[Row],
+    graph: bool,
+    token: &CancellationToken,
+) -> anyhow::Result<Arc<Views>> {
+    let mut builder = Views::builder(client);
+    for watch in rows.iter().flat_map(|row| row.controller.watches()) {
+        let gvk = watch.descriptor.gvk.context("a watched kind has a name")?;
+        let kind = api::kind(gvk.group, gvk.version, gvk.kind)
+            .with_context(|| format!("kind {} is not in the table", gvk.kind))?;
+        builder = builder.watch_kind(kind, Selection::default())?;
+    }
+    if graph {
+        builder = builder.graph();
+    }
+    Ok(builder.start(token))
+}
+
+fn made_up_identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{}", host.trim(), uuid::Uuid::new_v4())
+}

@@ -1,0 +1,71 @@
+//! The controllers there are: each with its workers, made from the flags.
+
+use crate::Options;
+use anyhow::Context as _;
+use controllers::Controller;
+use controllers::deployment::Deployments;
+use controllers::endpoints::EndpointsController;
+use controllers::endpointslice::EndpointSlices;
+use controllers::garbagecollector::GarbageCollector;
+use controllers::namespace::Namespaces;
+use controllers::nodeipam::NodeIpam;
+use controllers::nodelifecycle::NodeLifecycle;
+use controllers::podgc::PodGc;
+use controllers::replicaset::ReplicaSets;
+use controllers::replicationcontroller::ReplicationControllers;
+use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
+use controllers::tainteviction::TaintEviction;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One enabled controller.
+pub(crate) struct Row {
+    pub controller: Arc<dyn Controller>,
+    pub workers: usize,
+}
+
+/// The controllers that the flags ask for.
+pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let mut rows: Vec<(Arc<dyn Controller>, usize)> = vec![
+        (Arc::new(Deployments), options.concurrent_deployment_syncs),
+        (Arc::new(ReplicaSets), options.concurrent_replicaset_syncs),
+        (Arc::new(ReplicationControllers), options.concurrent_rc_syncs),
+        (Arc::new(EndpointsController), options.concurrent_endpoint_syncs),
+        (
+            Arc::new(EndpointSlices {
+                max_endpoints: usize::try_from(options.max_endpoints_per_slice).unwrap_or(100),
+            }),
+            options.concurrent_service_endpoint_syncs,
+        ),
+        (Arc::new(Namespaces), options.concurrent_namespace_syncs),
+        (Arc::new(ServiceAccounts), 1),
+        (
+            Arc::new(NodeLifecycle {
+                grace_seconds: seconds(options.node_monitor_grace_period),
+                startup_grace_seconds: seconds(options.node_startup_grace_period),
+            }),
+            8,
+        ),
+        (Arc::new(TaintEviction), 8),
+        (Arc::new(PodGc { terminated_threshold: options.terminated_pod_gc_threshold }), 1),
+    ];
+    if options.enable_garbage_collector {
+        rows.push((Arc::new(GarbageCollector), options.concurrent_gc_syncs));
+    }
+    if let Some(path) = &options.root_ca_file {
+        let ca_pem = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read --root-ca-file {}", path.display()))?;
+        rows.push((Arc::new(RootCaPublisher { ca_pem }), 1));
+    }
+    if options.allocate_node_cidrs {
+        let range = options.cluster_cidr.as_deref().context("--allocate-node-cidrs needs --cluster-cidr")?;
+        let ipam = NodeIpam::new(range, options.node_cidr_mask_size).map_err(anyhow::Error::msg)?;
+        rows.push((Arc::new(ipam), 1));
+    }
+    Ok(rows
+        .into_iter()
+        .filter(|(controller, _)| options.enables(controller.name(), true))
+        .map(|(controller, workers)| Row { controller, workers })
+        .collect())
+}
