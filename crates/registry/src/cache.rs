@@ -128,6 +128,7 @@ struct State {
     loading: Option<Vec<Arc<Pending>>>,
     loaded: bool,
     objects: Objects,
+    bytes: usize,
     /// The revision of the load, or of the newest change.
     revision: i64,
     ring: VecDeque<Arc<Change>>,
@@ -205,6 +206,7 @@ impl Cache {
         if state.epoch != epoch {
             return false;
         }
+        state.bytes = objects.values().map(|object| object.size()).sum();
         state.objects = objects;
         (state.revision, state.oldest) = (revision, revision);
         state.ring.clear();
@@ -316,8 +318,7 @@ impl Cache {
     /// How many objects, bytes of documents and watchers there are.
     pub fn sizes(&self) -> (usize, usize, usize) {
         let state = self.state.lock();
-        let bytes = state.objects.values().map(|object| object.size()).sum();
-        (state.objects.len(), bytes, state.watchers.by_scope.values().map(Vec::len).sum())
+        (state.objects.len(), state.bytes, state.watchers.by_scope.values().map(Vec::len).sum())
     }
 }
 
@@ -327,6 +328,8 @@ impl State {
             Some(object) => self.objects.insert(Arc::clone(&pending.key), Arc::clone(object)),
             None => self.objects.remove(&pending.key),
         };
+        let size = |object: &Option<Arc<Encoded>>| object.as_ref().map_or(0, |object| object.size());
+        self.bytes = self.bytes + size(&pending.object) - size(&previous);
         self.revision = self.revision.max(pending.revision);
         if pending.object.is_none() && previous.is_none() {
             return;

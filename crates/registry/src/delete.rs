@@ -182,10 +182,14 @@ fn plan(
         },
     };
     set_finalizers(object, options.propagation);
-    let waits = !object.metadata().finalizers.is_empty();
+    let own = resource.outlives_deletion(object);
+    let waits = own || !object.metadata().finalizers.is_empty();
     match (graceful, waits) {
         (false, true) => {
-            mark_deleting(object, now);
+            if object.metadata().deletion_timestamp.is_none() {
+                resource.begin_deletion(object);
+            }
+            mark_deleting(object, own, now);
             Step::Mark
         }
         (false, false) => Step::Erase,
@@ -216,7 +220,8 @@ fn begin_grace(object: &mut dyn Object, requested: Option<i64>, grace: i64, now:
     Some(true)
 }
 
-fn mark_deleting(object: &mut dyn Object, now: Time) {
+/// `own`: the kind itself decides how long the object stays, so no period is stated.
+fn mark_deleting(object: &mut dyn Object, own: bool, now: Time) {
     let metadata = object.metadata_mut();
     if metadata.deletion_timestamp.is_none() && metadata.generation > 0 {
         metadata.generation += 1;
@@ -224,7 +229,9 @@ fn mark_deleting(object: &mut dyn Object, now: Time) {
     if metadata.deletion_timestamp.is_none_or(|deadline| now < deadline) {
         metadata.deletion_timestamp = Some(now);
     }
-    metadata.deletion_grace_period_seconds = Some(0);
+    if !own {
+        metadata.deletion_grace_period_seconds = Some(0);
+    }
 }
 
 /// Adds or removes the garbage collector's finalizers as the request, else the object, asks for.

@@ -202,9 +202,8 @@ impl Encoded {
             None => json::encode(self.decode()?.as_dyn(), &mut text),
         }
         text.shrink_to_fit();
-        let (text, bytes) = (Bytes::from(text), 0);
-        let bytes = bytes + text.len();
-        Ok(self.keep(bytes, |derived| derived.json.get_or_insert(text).clone()))
+        let text = Bytes::from(text);
+        Ok(self.keep(text.len(), |derived| derived.json.get_or_insert(text).clone()))
     }
 
     /// The object as an item of a JSON list, which states no kind: the fields and the closing brace. The list writes

@@ -55,6 +55,7 @@ use leases::Leases;
 use parking_lot::RwLock;
 use resources::Resource;
 use std::sync::Arc;
+use std::time::Duration;
 use store::Store;
 
 /// How long events live, unless told otherwise: upstream's `--event-ttl`.
@@ -67,11 +68,19 @@ pub struct Options {
     pub event_ttl_seconds: i64,
     /// Bytes that derived encodings may hold.
     pub derived_bytes_max: usize,
+    /// How often the store's history is compacted to what it was one such time before: upstream's
+    /// `--etcd-compaction-interval`, 5 minutes. `None` where the store limits its history by itself, as the embedded
+    /// one does.
+    pub compact_every: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { event_ttl_seconds: EVENT_TTL_SECONDS, derived_bytes_max: DERIVED_BYTES_MAX }
+        Options {
+            event_ttl_seconds: EVENT_TTL_SECONDS,
+            derived_bytes_max: DERIVED_BYTES_MAX,
+            compact_every: None,
+        }
     }
 }
 
@@ -91,12 +100,12 @@ pub struct Registry {
     caches: Arc<Caches>,
     admission: RwLock<Arc<dyn Admission>>,
     leases: Leases,
-    follower: tokio::task::JoinHandle<()>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.follower.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
@@ -111,12 +120,15 @@ impl Registry {
         options: &Options,
     ) -> Arc<Self> {
         let caches = Caches::new(store, Budget::new(options.derived_bytes_max));
-        let follower = tokio::spawn(Arc::clone(&caches).follow());
+        let mut tasks = vec![tokio::spawn(Arc::clone(&caches).follow())];
+        if let Some(every) = options.compact_every {
+            tasks.push(tokio::spawn(compact(Arc::clone(&caches.store), every)));
+        }
         Arc::new(Registry {
             caches,
             admission: RwLock::new(admission),
             leases: Leases::new(options.event_ttl_seconds),
-            follower,
+            tasks,
         })
     }
 
@@ -167,6 +179,25 @@ impl Registry {
             sizes.watchers += watchers;
         }
         sizes
+    }
+}
+
+/// Compacts the store again and again, to the revision that it had one interval before.
+async fn compact(store: Arc<dyn Store>, every: Duration) {
+    let mut last = None;
+    loop {
+        let now = store.revision().await.ok();
+        if let Some(revision) = last.filter(|last| now.is_some_and(|now| now > *last)) {
+            match store.compact(revision).await {
+                // Another server was first.
+                Ok(()) | Err(store::Error::Compacted { .. }) => {
+                    tracing::debug!(revision, "Compacted the store");
+                }
+                Err(error) => tracing::warn!(revision, %error, "Failed to compact the store"),
+            }
+        }
+        last = now.or(last);
+        tokio::time::sleep(every).await;
     }
 }
 

@@ -75,6 +75,15 @@ impl<'a> Target<'a> {
         ApiError::conflict(self.resource.group(), self.resource.plural(), &self.key.name, text)
     }
 
+    /// The update is meant for an object of another uid; the words are those of upstream's storage.
+    fn wrong_uid(&self, wanted: &str, found: &str) -> ApiError {
+        self.conflict(format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+             failed: UID in precondition: {wanted}, UID in object meta: {found}",
+            self.resource.storage_key(self.key)
+        ))
+    }
+
     fn modified(&self) -> ApiError {
         ApiError::modified(self.resource.group(), self.resource.plural(), &self.key.name)
     }
@@ -181,27 +190,29 @@ impl Registry {
     async fn insert(
         &self,
         target: &Target<'_>,
-        mut object: Box<dyn Object>,
+        object: Box<dyn Object>,
         generate: bool,
     ) -> Result<Arc<Encoded>, ApiError> {
         let Target { resource, key, .. } = *target;
         let mut key = key.clone();
-        for attempt in 1.. {
+        let mut object = Some(object);
+        for attempt in 1..=NAMES_MAX {
+            let Some(mut candidate) = object.take() else { break };
+            if attempt > 1 {
+                let metadata = candidate.metadata_mut();
+                metadata.name = generated_name(&metadata.generate_name);
+                key.name = metadata.name.clone();
+            }
+            if generate {
+                object = Some(candidate.clone_object());
+            }
             let step = Target { key: &key, ..*target };
-            let copy = object.clone_object();
-            if let Committed::Done(stored) = self.commit(&step, copy, None).await? {
+            if let Committed::Done(stored) = self.commit(&step, candidate, None).await? {
                 return Ok(stored);
             }
-            if !generate {
-                break;
-            }
-            if attempt == NAMES_MAX {
-                let error = ApiError::generate_name_conflict(resource.group(), resource.plural(), &key.name);
-                return Err(error);
-            }
-            let metadata = object.metadata_mut();
-            metadata.name = generated_name(&metadata.generate_name);
-            key.name = metadata.name.clone();
+        }
+        if generate {
+            return Err(ApiError::generate_name_conflict(resource.group(), resource.plural(), &key.name));
         }
         let mut error = ApiError::already_exists(resource.group(), resource.plural(), &key.name);
         if let Some(existing) = self.read(resource, &key).await?
@@ -265,7 +276,12 @@ impl Registry {
             let Some(current) = self.read(resource, key).await? else {
                 let may = create || (resource.allow_create_on_update() && kind == UpdateKind::Spec);
                 if !may {
-                    return Err(target.not_found());
+                    return Err(match &source {
+                        Source::Object(object) if !object.metadata().uid.is_empty() => {
+                            target.wrong_uid(&object.metadata().uid, "")
+                        }
+                        _ => target.not_found(),
+                    });
                 }
                 match self.create_missing(target, &source).await {
                     // Somebody else created it just now: update that.
@@ -276,7 +292,8 @@ impl Registry {
             let old = current.in_version(resource)?.decode()?;
             let object = propose(target, &source, &*old)?;
             let next = self.prepare_update(target, object, &*old).await?;
-            let committed = if empties_finalizers(&*next, &*old) {
+            let last = empties_finalizers(&*next, &*old) && !resource.outlives_deletion(&*next);
+            let committed = if last {
                 self.remove(target, &current, next).await?
             } else {
                 self.commit(target, next, Some(&current)).await?
@@ -493,10 +510,7 @@ fn check_identity(target: &Target<'_>, object: &mut dyn Object, old: &dyn Object
         metadata.uid = before.uid.clone();
     }
     if metadata.uid != before.uid {
-        return Err(target.conflict(format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            metadata.uid, before.uid
-        )));
+        return Err(target.wrong_uid(&metadata.uid, &before.uid));
     }
     if metadata.resource_version.is_empty() || metadata.resource_version == "0" {
         if target.resource.allow_unconditional_update() {

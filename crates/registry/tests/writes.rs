@@ -215,6 +215,29 @@ async fn propagation_becomes_finalizers() {
 }
 
 #[tokio::test]
+async fn a_namespace_goes_when_its_own_finalizer_has_left() {
+    let server = Server::new();
+    let rows = row("", "v1", "namespaces");
+    let object = from_json::<api::core::v1::Namespace>(json!({"metadata": {"name": "shop"}}));
+    server.create_in("", rows, object).await.expect("created");
+    let name = meta::ObjectKey::cluster("shop");
+    let options = DeleteOptions::default();
+    let deleted = server.registry.delete(&request(), rows, &name, &options).await.expect("marked");
+    let namespace = deleted.object.object().expect("decodes");
+    let namespace = namespace.downcast::<api::core::v1::Namespace>().expect("a namespace");
+    assert!(!deleted.gone && namespace.metadata.deletion_timestamp.is_some());
+    assert_eq!(namespace.metadata.deletion_grace_period_seconds, None);
+    assert_eq!(namespace.status.phase, "Terminating");
+    let finalize = |object: &mut dyn api::Object| {
+        object.downcast_mut::<api::core::v1::Namespace>().expect("a namespace").spec.finalizers.clear();
+        Ok(())
+    };
+    let kind = UpdateKind::Sub("finalize");
+    server.registry.modify(&request(), rows, &name, kind, &finalize).await.expect("finalized");
+    assert_eq!(server.registry.get(rows, &name, "").await.expect_err("gone").code, 404);
+}
+
+#[tokio::test]
 async fn a_collection_is_deleted() {
     let server = Server::new();
     for number in 0..20 {

@@ -114,6 +114,12 @@ pub trait Resource: Send + Sync + 'static {
     /// The field that a label in a field selector means; an unsupported one is an error in upstream's words.
     fn field_label(&self, label: &str) -> Result<String, String>;
 
+    /// Whether something of its own, besides `metadata.finalizers`, keeps a deleted object: a namespace's finalizers.
+    fn outlives_deletion(&self, _object: &dyn Object) -> bool {
+        false
+    }
+    /// What changes in the object itself when its deletion begins.
+    fn begin_deletion(&self, _object: &mut dyn Object) {}
     /// Seconds an object lives on after its deletion was asked for: `None` where the kind is deleted at once,
     /// else the time granted, of which 0 also means at once.
     fn deletion_grace_seconds(&self, _object: &dyn Object, _requested: Option<i64>) -> Option<i64> {

@@ -171,6 +171,14 @@ impl<S: Strategy> Resource for Row<S> {
         }
     }
 
+    fn outlives_deletion(&self, object: &dyn Object) -> bool {
+        object.downcast().is_some_and(S::outlives_deletion)
+    }
+    fn begin_deletion(&self, object: &mut dyn Object) {
+        if let Some(object) = object.downcast_mut() {
+            S::begin_deletion(object);
+        }
+    }
     fn deletion_grace_seconds(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
         object.downcast().and_then(|object| S::grace_seconds(object, requested))
     }

@@ -68,6 +68,11 @@ pub trait Strategy: Send + Sync + 'static {
         vec![metadata.name.clone().into(), created]
     }
 
+    /// See `Resource::outlives_deletion`.
+    fn outlives_deletion(_object: &Self::Object) -> bool {
+        false
+    }
+    fn begin_deletion(_object: &mut Self::Object) {}
     fn grace_seconds(_object: &Self::Object, _requested: Option<i64>) -> Option<i64> {
         None
     }

@@ -80,6 +80,15 @@ impl Strategy for Namespaces {
         }
     }
 
+    /// The namespace's controller empties it, then takes the finalizer out.
+    fn outlives_deletion(namespace: &Namespace) -> bool {
+        !namespace.spec.finalizers.is_empty()
+    }
+
+    fn begin_deletion(namespace: &mut Namespace) {
+        namespace.status.phase = "Terminating".into();
+    }
+
     fn selectable(namespace: &Namespace) -> Vec<(&'static str, String)> {
         vec![("status.phase", namespace.status.phase.clone())]
     }

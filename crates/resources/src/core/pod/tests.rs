@@ -188,7 +188,10 @@ fn a_new_pod_waits_in_its_class() {
     let pod = "{metadata: {name: a, labels: {app: x}}, spec: {schedulingGates: [{name: g}], containers: [{name: a, image: x:1}], \
                topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: DoNotSchedule, matchLabelKeys: [app], \
                labelSelector: {}}]}, status: {phase: Running}}";
-    check_create("pods", pod, expect![[r#"
+    check_create(
+        "pods",
+        pod,
+        expect![[r#"
         apiVersion: v1
         kind: Pod
         metadata:
@@ -232,5 +235,6 @@ fn a_new_pod_waits_in_its_class() {
             type: PodScheduled
           phase: Pending
           qosClass: BestEffort
-    "#]]);
+    "#]],
+    );
 }
