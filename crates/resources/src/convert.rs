@@ -179,6 +179,9 @@ impl Resource for Spoke {
     fn allow_unconditional_update(&self) -> bool {
         self.hub.allow_unconditional_update()
     }
+    fn orphans_by_default(&self) -> bool {
+        self.hub.orphans_by_default()
+    }
     fn reset_fields(&self, subresource: &str) -> &'static [&'static str] {
         self.hub.reset_fields(subresource)
     }

@@ -18,6 +18,7 @@ mod strategy;
 pub mod table;
 
 mod apps;
+mod batch;
 mod core;
 mod difference;
 mod plain;

@@ -32,11 +32,6 @@ plain! {
     CustomResourceDefinitions: api::apiextensions::v1::CustomResourceDefinition, "customresourcedefinitions", with_spec, with_status;
     APIServices: api::apiregistration::v1::APIService, "apiservices", with_spec, with_status;
     StorageVersions: api::apiserverinternal::v1alpha1::StorageVersion, "storageversions", with_spec, with_status;
-    ControllerRevisions: api::apps::v1::ControllerRevision, "controllerrevisions";
-    DaemonSets: api::apps::v1::DaemonSet, "daemonsets", with_spec, with_status;
-    Deployments: api::apps::v1::Deployment, "deployments", with_spec, with_status;
-    ReplicaSets: api::apps::v1::ReplicaSet, "replicasets", with_spec, with_status;
-    StatefulSets: api::apps::v1::StatefulSet, "statefulsets", with_spec, with_status;
     SelfSubjectReviews: api::authentication::v1::SelfSubjectReview, "selfsubjectreviews";
     TokenReviews: api::authentication::v1::TokenReview, "tokenreviews";
     LocalSubjectAccessReviews: api::authorization::v1::LocalSubjectAccessReview, "localsubjectaccessreviews";
@@ -44,8 +39,6 @@ plain! {
     SelfSubjectRulesReviews: api::authorization::v1::SelfSubjectRulesReview, "selfsubjectrulesreviews";
     SubjectAccessReviews: api::authorization::v1::SubjectAccessReview, "subjectaccessreviews";
     HorizontalPodAutoscalers: api::autoscaling::v2::HorizontalPodAutoscaler, "horizontalpodautoscalers", with_spec, with_status;
-    CronJobs: api::batch::v1::CronJob, "cronjobs", with_spec, with_status;
-    Jobs: api::batch::v1::Job, "jobs", with_spec, with_status;
     CertificateSigningRequests: api::certificates::v1::CertificateSigningRequest, "certificatesigningrequests", with_spec, with_status;
     ClusterTrustBundles: api::certificates::v1beta1::ClusterTrustBundle, "clustertrustbundles";
     PodCertificateRequests: api::certificates::v1beta1::PodCertificateRequest, "podcertificaterequests", with_spec, with_status;

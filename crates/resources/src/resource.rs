@@ -133,6 +133,10 @@ pub trait Resource: Send + Sync + 'static {
     fn allow_unconditional_update(&self) -> bool {
         true
     }
+    /// Whether a deletion without a propagation policy leaves dependents behind, as the first versions of a few kinds do.
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
     /// Paths that server-side apply drops from what a manager claims through this endpoint ("" is the main one).
     fn reset_fields(&self, subresource: &str) -> &'static [&'static str] {
         match subresource {

@@ -188,6 +188,9 @@ impl<S: Strategy> Resource for Row<S> {
     fn allow_unconditional_update(&self) -> bool {
         S::UNCONDITIONAL_UPDATE
     }
+    fn orphans_by_default(&self) -> bool {
+        S::ORPHANS
+    }
 
     fn scale(&self, object: &dyn Object) -> Option<Scale> {
         object.downcast().and_then(S::scale)

@@ -31,6 +31,8 @@ pub trait Strategy: Send + Sync + 'static {
     const CREATE_ON_UPDATE: bool = false;
     const UNCONDITIONAL_UPDATE: bool = true;
     const STATUS_METADATA: StatusMetadata = StatusMetadata::Free;
+    /// Dependents outlive a deletion that does not say what becomes of them.
+    const ORPHANS: bool = false;
 
     fn default(_object: &mut Self::Object) {}
     /// After status was wiped and the generation set.

@@ -3,7 +3,7 @@
 use super::pod_template;
 use crate::columns::{self, AGE, CONTAINERS, Cell, Column, IMAGES, NAME, SELECTOR};
 use crate::object_meta::not_negative;
-use crate::strategy::{StatusMetadata, Strategy};
+use crate::strategy::Strategy;
 use crate::{with_spec, with_status};
 use api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
 use api::core::v1::ReplicationController;
@@ -26,7 +26,8 @@ impl Strategy for ReplicationControllers {
         SELECTOR,
     ];
     const SELECTABLE: &'static [&'static str] = &["metadata.name", "metadata.namespace", "status.replicas"];
-    const STATUS_METADATA: StatusMetadata = StatusMetadata::Free;
+    // The first version left its pods behind, and still does.
+    const ORPHANS: bool = true;
     with_spec!();
     with_status!();
 

@@ -1,0 +1,7 @@
+//! The batch group: pods that run to their end.
+
+mod cron;
+pub mod cron_job;
+pub mod job;
+#[cfg(test)]
+mod tests;
