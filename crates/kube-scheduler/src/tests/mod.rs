@@ -1,5 +1,7 @@
-//! The process without a cluster: the queue, the configuration, what is written.
+//! The process: the queue, the configuration, what is written, and all of it against a fake API server.
 
 mod config;
+mod fake;
 mod queue;
+mod running;
 mod writes;
