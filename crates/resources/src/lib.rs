@@ -18,10 +18,15 @@ mod strategy;
 pub mod table;
 
 mod apps;
+mod autoscaling;
 mod batch;
+mod coordination;
 mod core;
 mod difference;
+mod discovery;
 mod plain;
+mod policy;
+mod rbac;
 mod storage;
 #[cfg(test)]
 mod tests_support;

@@ -15,13 +15,6 @@ macro_rules! plain {
     )*};
 }
 
-/// Names that only have to fit a path: those of roles hold colons.
-macro_rules! with_path_name {
-    () => {
-        const NAME: crate::names::Rule = crate::names::path_segment;
-    };
-}
-
 plain! {
     MutatingWebhookConfigurations: api::admissionregistration::v1::MutatingWebhookConfiguration, "mutatingwebhookconfigurations";
     ValidatingAdmissionPolicies: api::admissionregistration::v1::ValidatingAdmissionPolicy, "validatingadmissionpolicies", with_spec, with_status;
@@ -38,13 +31,9 @@ plain! {
     SelfSubjectAccessReviews: api::authorization::v1::SelfSubjectAccessReview, "selfsubjectaccessreviews";
     SelfSubjectRulesReviews: api::authorization::v1::SelfSubjectRulesReview, "selfsubjectrulesreviews";
     SubjectAccessReviews: api::authorization::v1::SubjectAccessReview, "subjectaccessreviews";
-    HorizontalPodAutoscalers: api::autoscaling::v2::HorizontalPodAutoscaler, "horizontalpodautoscalers", with_spec, with_status;
     CertificateSigningRequests: api::certificates::v1::CertificateSigningRequest, "certificatesigningrequests", with_spec, with_status;
     ClusterTrustBundles: api::certificates::v1beta1::ClusterTrustBundle, "clustertrustbundles";
     PodCertificateRequests: api::certificates::v1beta1::PodCertificateRequest, "podcertificaterequests", with_spec, with_status;
-    Leases: api::coordination::v1::Lease, "leases";
-    LeaseCandidates: api::coordination::v1beta1::LeaseCandidate, "leasecandidates";
-    EndpointSlices: api::discovery::v1::EndpointSlice, "endpointslices";
     FlowSchemas: api::flowcontrol::v1::FlowSchema, "flowschemas", with_spec, with_status;
     PriorityLevelConfigurations: api::flowcontrol::v1::PriorityLevelConfiguration, "prioritylevelconfigurations", with_spec, with_status;
     IngressClasses: api::networking::v1::IngressClass, "ingressclasses";
@@ -53,11 +42,6 @@ plain! {
     NetworkPolicies: api::networking::v1::NetworkPolicy, "networkpolicies";
     ServiceCIDRs: api::networking::v1::ServiceCIDR, "servicecidrs", with_spec, with_status;
     RuntimeClasses: api::node::v1::RuntimeClass, "runtimeclasses";
-    PodDisruptionBudgets: api::policy::v1::PodDisruptionBudget, "poddisruptionbudgets", with_spec, with_status;
-    ClusterRoleBindings: api::rbac::v1::ClusterRoleBinding, "clusterrolebindings", with_path_name;
-    ClusterRoles: api::rbac::v1::ClusterRole, "clusterroles", with_path_name;
-    RoleBindings: api::rbac::v1::RoleBinding, "rolebindings", with_path_name;
-    Roles: api::rbac::v1::Role, "roles", with_path_name;
     DeviceClasses: api::resource::v1::DeviceClass, "deviceclasses";
     ResourceClaims: api::resource::v1::ResourceClaim, "resourceclaims", with_spec, with_status;
     ResourceClaimTemplates: api::resource::v1::ResourceClaimTemplate, "resourceclaimtemplates";

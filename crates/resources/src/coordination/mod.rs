@@ -1,0 +1,4 @@
+//! The coordination group: who leads, and who lives.
+
+pub mod lease;
+pub mod lease_candidate;

@@ -1,0 +1,3 @@
+//! The discovery group: where services' pods are.
+
+pub mod endpoint_slice;
