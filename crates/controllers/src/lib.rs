@@ -28,3 +28,6 @@ pub use controller::{Context, Controller, Watch};
 pub use plan::{
     Action, Failure, Note, Plan, Propagation, Remains, Report, Step, Target, reference, resource_of,
 };
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,9 @@ impl fmt::Display for Step {
         if let Some(note) = &self.done {
             write!(f, "\n  then {note}")?;
         }
+        if let Some(note) = &self.failed {
+            write!(f, "\n  else {note}")?;
+        }
         Ok(())
     }
 }

@@ -130,23 +130,22 @@ impl Rollout<'_> {
             ));
         }
         self.plan.steps.push(step);
+        if let Some(Report::Failed(failure)) = self.context.report
+            && failure.verb == "create"
+            && failure.code != 409
+        {
+            if self.has_deadline() {
+                let message = format!("Failed to create new replica set \"{name}\": {}", failure.message);
+                self.set_progressing("False", "ReplicaSetCreateError", message);
+            }
+            // Told whether or not the set can be made this time; what follows from it waits until it is there.
+            self.new = None;
+            return false;
+        }
         self.publish_revision(revision.to_string());
         if self.has_deadline() {
-            match self.context.report {
-                Some(Report::Failed(failure)) if failure.verb == "create" && failure.code != 409 => {
-                    let message = format!("Failed to create new replica set \"{name}\": {}", failure.message);
-                    self.set_progressing("False", "ReplicaSetCreateError", message);
-                    // Told whether or not the set can be made this time.
-                    self.new = None;
-                    self.update_status();
-                    return false;
-                }
-                _ => self.set_progressing(
-                    "True",
-                    "NewReplicaSetCreated",
-                    format!("Created new replica set \"{name}\""),
-                ),
-            }
+            let message = format!("Created new replica set \"{name}\"");
+            self.set_progressing("True", "NewReplicaSetCreated", message);
         }
         self.new = Some(set);
         true

@@ -5,6 +5,12 @@ use crate::pod;
 use api::apps::v1::ReplicaSet;
 use api::core::v1::Pod;
 
+/// The pods of a set that can be counted on: what its status says, but no more than it is to keep. The status of a
+/// set that was made smaller tells for a while of pods that are going.
+fn available(set: &ReplicaSet) -> i32 {
+    set.status.available_replicas.min(size_of(set))
+}
+
 impl Rollout<'_> {
     /// How many pods the new set may have now.
     pub(super) fn new_set_size(&self) -> i32 {
@@ -67,7 +73,7 @@ impl Rollout<'_> {
             if dropped >= room {
                 break;
             }
-            let (size, available) = (size_of(&self.old[at]), self.old[at].status.available_replicas);
+            let (size, available) = (size_of(&self.old[at]), available(&self.old[at]));
             if size == 0 || size == available {
                 continue;
             }
@@ -82,7 +88,7 @@ impl Rollout<'_> {
     }
 
     fn drop_available(&mut self, least: i32) -> i32 {
-        let available: i32 = self.sets().map(|set| set.status.available_replicas).sum();
+        let available: i32 = self.sets().map(available).sum();
         let mut room = available - least;
         let mut dropped = 0;
         for at in 0..self.old.len() {

@@ -26,7 +26,8 @@ impl Rollout<'_> {
                 self.old.len().checked_sub(1).map(Which::Old)
             };
             if let Some(which) = active.first().copied().or(latest) {
-                self.resize(which, self.replicas, false);
+                // Marked even where its size is right already, or it would seem to be scaling for ever.
+                self.resize(which, self.replicas, true);
             }
             return;
         }
