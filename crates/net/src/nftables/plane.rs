@@ -117,14 +117,18 @@ impl Plane {
         &self.settings
     }
 
-    /// Takes other settings: everything is written anew at the next sync. `services` must then be given again, since
-    /// their chains depend on settings.
-    pub fn set_settings(&mut self, settings: Settings, services: &Ruleset) {
+    /// Takes other settings: everything is written anew at the next sync. Chains of single services depend on settings
+    /// too, so all services must be set again before it.
+    pub fn set_settings(&mut self, settings: Settings) {
         if self.settings != settings {
             self.settings = settings;
             self.in_step = false;
         }
-        self.replace(services);
+    }
+
+    /// Makes the next sync write everything, whatever the kernel has.
+    pub fn forget_kernel(&mut self) {
+        self.in_step = false;
     }
 
     /// Makes `ruleset` the whole of the rules.
