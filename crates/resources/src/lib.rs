@@ -24,9 +24,12 @@ mod coordination;
 mod core;
 mod difference;
 mod discovery;
+mod networking;
+mod node;
 mod plain;
 mod policy;
 mod rbac;
+mod scheduling;
 mod storage;
 #[cfg(test)]
 mod tests_support;

@@ -1,6 +1,11 @@
 //! The storage group: classes of volumes and the drivers that provide them.
 
+pub mod csi_driver;
+pub mod csi_node;
+pub mod csi_storage_capacity;
 pub mod storage_class;
+pub mod volume_attachment;
+pub mod volume_attributes_class;
 
 use meta::field::{Errors, Path};
 use meta::validation;

@@ -1,0 +1,3 @@
+//! The node group: how containers are run.
+
+pub mod runtime_class;

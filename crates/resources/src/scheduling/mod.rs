@@ -1,0 +1,3 @@
+//! The scheduling group: who goes first.
+
+pub mod priority_class;
