@@ -80,6 +80,8 @@ impl Strategy for Pods {
                 new.spec.ephemeral_containers = added;
             }
             "resize" => keep_all_but_resources(new, old),
+            // The server itself puts the pod on its node, labels it, and says so in its status.
+            "binding" => return,
             _ => {}
         }
         new.status = old.status.clone();

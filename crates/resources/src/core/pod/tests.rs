@@ -238,3 +238,19 @@ fn a_new_pod_waits_in_its_class() {
     "#]],
     );
 }
+
+#[test]
+fn binding_keeps_what_the_server_says_in_the_status() {
+    use crate::strategy::Strategy;
+    let old = api::core::v1::Pod::default();
+    let mut bound = old.clone();
+    bound.spec.node_name = "n1".into();
+    bound.metadata.labels.insert("topology.kubernetes.io/zone".into(), "a".into());
+    bound
+        .status
+        .conditions
+        .push(api::core::v1::PodCondition { r#type: "PodScheduled".into(), ..Default::default() });
+    let mut prepared = bound.clone();
+    super::Pods::prepare_for_subresource("binding", &mut prepared, &old);
+    assert_eq!(prepared, bound);
+}
