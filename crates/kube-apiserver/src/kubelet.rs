@@ -1,7 +1,6 @@
 //! The way to nodes, pods and services: logs, exec, attach, port-forward and proxies, each a connection made for one request.
 //!
-//! Bytes are carried, not understood: a streaming protocol is agreed on between the client and the kubelet, and after
-//! the upgrade both sides are only joined.
+//! What is inside a stream is the streaming room's: here it is decided where it goes.
 
 use crate::body::RequestBody;
 use crate::filters::{self, Passed};
@@ -239,7 +238,8 @@ impl Api {
         if !wants_upgrade(&passed.headers) {
             return Err(ApiError::bad_request("Upgrade request required"));
         }
-        upgrade(passed, &backend, &path).await
+        let carry = if subresource == "portforward" { Carry::Ports } else { Carry::Terminal };
+        upgrade(passed, backend, path, carry).await
     }
 
     async fn proxy(&self, passed: Passed, target: &Target) -> Result<Response<Body>, ApiError> {
@@ -256,7 +256,7 @@ impl Api {
         let query = if raw.is_empty() { String::new() } else { format!("?{raw}") };
         let path = format!("/{}{query}", passed.info.rest);
         if wants_upgrade(&passed.headers) {
-            return upgrade(passed, &backend, &path).await;
+            return upgrade(passed, backend, path, Carry::Through).await;
         }
         let mut request = Request::builder().method(passed.method.clone()).uri(path);
         if let Some(headers) = request.headers_mut() {
@@ -488,57 +488,53 @@ async fn forward(backend: &Backend, request: Request<RequestBody>) -> Result<Res
     Ok(response.map(|body| body.map_err(BodyError::other).boxed_unsync()))
 }
 
-/// Carries an upgrade: when the backend switches protocols, both connections are joined until either ends.
-async fn upgrade(passed: Passed, backend: &Backend, path: &str) -> Result<Response<Body>, ApiError> {
-    let stream =
-        backend.dial().await.map_err(|error| bad_gateway(format!("error dialing backend: {error}")))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| bad_gateway(format!("error dialing backend: {error}")))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "Closed an upgraded connection to a backend");
-        }
-    });
-    let mut request = Request::builder().method(passed.method.clone()).uri(path);
-    if let Some(headers) = request.headers_mut() {
-        *headers = forwarded_headers(&passed.headers);
-        headers.insert(header::HOST, host_header(backend));
-        for name in [header::CONNECTION, header::UPGRADE] {
-            if let Some(value) = passed.headers.get(&name) {
-                headers.insert(name, value.clone());
-            }
-        }
+/// How streams are carried between the client and what is behind.
+enum Carry {
+    Terminal,
+    Ports,
+    /// Whatever both agree on.
+    Through,
+}
+
+/// Answers an upgrade: the streaming room translates where client and kubelet speak differently.
+async fn upgrade(
+    passed: Passed,
+    backend: Backend,
+    path: String,
+    carry: Carry,
+) -> Result<Response<Body>, ApiError> {
+    let uri = format!("/?{}", passed.query.raw());
+    let mut client = Request::builder().method(passed.method.clone()).uri(uri);
+    if let Some(headers) = client.headers_mut() {
+        *headers = passed.headers.clone();
+        headers.remove(header::AUTHORIZATION);
     }
-    let request = request.body(respond::full(Bytes::new())).map_err(ApiError::internal)?;
-    let mut response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| bad_gateway(format!("error dialing backend: {error}")))?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(kubelet_failure(response.map(|body| body.map_err(BodyError::other).boxed_unsync())).await);
-    }
-    let theirs = hyper::upgrade::on(&mut response);
-    let mut ours_request = Request::new(());
-    *ours_request.extensions_mut() = passed.extensions;
-    let ours = hyper::upgrade::on(&mut ours_request);
-    tokio::spawn(async move {
-        let (client, backend) = match tokio::try_join!(ours, theirs) {
-            Ok(pair) => pair,
-            Err(error) => {
-                tracing::debug!(%error, "Could not take over an upgraded connection");
-                return;
+    let mut client = client.body(()).map_err(ApiError::internal)?;
+    *client.extensions_mut() = passed.extensions;
+    let method = if matches!(carry, Carry::Through) { passed.method } else { http::Method::POST };
+    let connect: streaming::Connect = Box::new(move |headers| {
+        Box::pin(async move {
+            let io = backend.dial().await.map_err(streaming::Error::Unreachable)?;
+            let mut request = Request::builder().method(method).uri(path);
+            if let Some(out) = request.headers_mut() {
+                *out = headers;
+                out.insert(header::HOST, host_header(&backend));
             }
-        };
-        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {
-            tracing::debug!(%error, "Ended a stream");
-        }
+            let request = request
+                .body(http_body_util::Empty::new())
+                .map_err(|error| streaming::Error::Refused(error.to_string()))?;
+            streaming::request_upgrade(io, request).await
+        })
     });
-    let mut answer = Response::new(respond::full(Bytes::new()));
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *answer.headers_mut() = response.headers().clone();
-    Ok(answer)
+    let response = match carry {
+        Carry::Terminal => {
+            let streams = streaming::remotecommand::Streams::from_query(passed.query.raw());
+            streaming::remotecommand::serve(client, streams, connect).await
+        }
+        Carry::Ports => streaming::portforward::serve(client, connect).await,
+        Carry::Through => streaming::proxy(client, connect).await,
+    };
+    Ok(response.map(|body| body.map_err(|never| match never {}).boxed_unsync()))
 }
 
 /// What a kubelet says when it does not do as asked, as a Status.

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod admission;
+mod allocation;
 mod answers;
 mod authn;
 mod body;

@@ -1,6 +1,7 @@
 //! Starting: flags into parts, parts into a server that listens, in an order in which a failure leaves nothing behind.
 
 use crate::access::Access;
+use crate::allocation::Allocator;
 use crate::authn::{self, Authenticator, RequestHeader};
 use crate::bootstrap::Published;
 use crate::discovery::Discovery;
@@ -11,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::options::{Backend, Options};
 use crate::serve::{self, Tls};
 use crate::transport::InProcess;
-use crate::{Api, openapi};
+use crate::{Api, admission, openapi};
 use anyhow::{Context, Result};
 use pki::token::Verifier;
 use pki::{Authority, CertRequest, CertifiedKey, PublicKey, Signer};
@@ -220,6 +221,7 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     let service_range = options.service_range()?;
     let node_ports = options.node_ports()?;
     let modes = options.modes()?;
+    let plugins = admission::enabled(&options.enable_admission_plugins, &options.disable_admission_plugins)?;
     options.backend()?;
     let service_ip = service_range.hosts().next().context("--service-cluster-ip-range is empty")?;
     let address = options.advertise_address.unwrap_or_else(own_address);
@@ -292,7 +294,16 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     });
     let published =
         Published { service_ip, address, port: addr.port(), service_range: service_range.to_string() };
-    let _ = node_ports;
+    let allocator = Allocator::new(&registry, service_range, node_ports);
+    let chain = admission::Chain::new(
+        &registry,
+        Arc::clone(&api.access),
+        Arc::clone(&allocator),
+        plugins,
+        &api.options,
+    );
+    registry.set_admission(chain);
+    allocator.start(&shutdown).await.context("cannot read which addresses are taken")?;
     api.access.start(&registry, &shutdown).await?;
     let serving = tokio::spawn(serve::serve(Arc::clone(&api), listener, tls, shutdown));
     if let Err(error) = api.bootstrap(&published, &material).await {

@@ -37,6 +37,14 @@ impl Api {
         let account: ServiceAccount = self.find(&target.key).await?;
         fill(&mut request, &target.key, self.authn.verifier.as_ref().map_or(&[], |v| v.audiences()))?;
         let bound = self.bound(&request, &account).await?;
+        let runs_on = match &bound {
+            Bound::Pod(_, node) => node.as_ref().map(|node| node.name.as_str()),
+            _ => None,
+        };
+        let who = &passed.request.user;
+        let user = authz::User { name: &who.name, groups: &who.groups };
+        crate::admission::restrict_token(user, &request, runs_on)
+            .map_err(|why| ApiError::forbidden("", "serviceaccounts", &target.key.name, why))?;
         let wanted = request.spec.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
         let most = self.options.service_account_max_token_expiration.as_secs() as i64;
         let mut seconds = if most > 0 { wanted.min(most) } else { wanted };

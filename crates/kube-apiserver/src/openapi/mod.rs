@@ -1,0 +1,173 @@
+//! OpenAPI documents of what is served, made from the table when somebody first asks for them.
+
+mod docs;
+mod gnostic;
+mod paths;
+mod schema;
+
+use crate::filters;
+use crate::negotiate::{self, JSON};
+use crate::query::Query;
+use crate::respond::{self, Body};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, ETAG, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use resources::Resource;
+use schema::{Definitions, Dialect};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+const PROTOBUF_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// Subtypes by which the protobuf form is asked for; the first is the older name of the second.
+const PROTOBUF_SUBTYPES: [&str; 2] =
+    ["com.github.proto-openapi.spec.v2@v1.0+protobuf", "com.github.proto-openapi.spec.v2.v1.0+protobuf"];
+
+struct Document {
+    body: Bytes,
+    etag: String,
+}
+
+impl Document {
+    fn new(body: Vec<u8>) -> Self {
+        let etag = Sha256::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
+        Document { body: body.into(), etag }
+    }
+}
+
+/// The documents of one server.
+pub struct OpenApi {
+    /// Resources by `api/v1`, `apis/apps/v1`.
+    groups: BTreeMap<String, Vec<&'static dyn Resource>>,
+    v2: OnceLock<(Document, Document)>,
+    v3: BTreeMap<String, OnceLock<Document>>,
+}
+
+impl OpenApi {
+    pub fn new(resources: Vec<&'static dyn Resource>) -> Self {
+        let mut groups: BTreeMap<String, Vec<&'static dyn Resource>> = BTreeMap::new();
+        for resource in resources {
+            let gvk = resource.gvk().api_version();
+            let root = if resource.group().is_empty() { "api" } else { "apis" };
+            groups.entry(format!("{root}/{gvk}")).or_default().push(resource);
+        }
+        let v3 = groups.keys().map(|key| (key.clone(), OnceLock::new())).collect();
+        OpenApi { groups, v2: OnceLock::new(), v3 }
+    }
+
+    /// Answers what follows `/openapi/`.
+    pub fn answer(&self, rest: &[&str], headers: &HeaderMap, query: &Query) -> Response<Body> {
+        match rest {
+            ["v2"] => self.answer_v2(headers),
+            ["v3"] => {
+                let index = self.index();
+                send(&Document::new(index.to_string().into_bytes()), JSON, headers, false)
+            }
+            ["v3", path @ ..] => match self.version3(&path.join("/")) {
+                Some(document) => send(document, JSON, headers, query.first("hash").is_some()),
+                None => filters::no_such_path(),
+            },
+            _ => filters::no_such_path(),
+        }
+    }
+
+    fn answer_v2(&self, headers: &HeaderMap) -> Response<Body> {
+        let (text, protobuf) = self.v2.get_or_init(|| {
+            let document = self.version2();
+            let protobuf = gnostic::document(&document);
+            (Document::new(Value::from(document).to_string().into_bytes()), Document::new(protobuf))
+        });
+        let accept = filters::header(headers, "accept");
+        if accept.is_empty() {
+            return send(text, JSON, headers, false);
+        }
+        for clause in negotiate::clauses(accept) {
+            match (clause.kind, clause.sub) {
+                ("application", "json") | ("*", "*") | ("application", "*") => {
+                    return send(text, JSON, headers, false);
+                }
+                ("application", sub) if PROTOBUF_SUBTYPES.contains(&sub) => {
+                    return send(protobuf, PROTOBUF_V2, headers, false);
+                }
+                _ => {}
+            }
+        }
+        respond::bytes(StatusCode::NOT_ACCEPTABLE, "text/plain", Bytes::new())
+    }
+
+    fn version2(&self) -> Map<String, Value> {
+        let mut definitions = Definitions::new(Dialect::V2);
+        let mut paths = Map::new();
+        for resources in self.groups.values() {
+            paths::add(&mut paths, &mut definitions, resources);
+        }
+        let document = json!({
+            "swagger": "2.0",
+            "info": {"title": "Kubernetes", "version": crate::paths::GIT_VERSION},
+            "paths": paths,
+            "definitions": definitions.all,
+            "securityDefinitions": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header",
+                "description": "Bearer Token authentication"}},
+            "security": [{"BearerToken": []}],
+        });
+        match document {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        }
+    }
+
+    fn version3(&self, path: &str) -> Option<&Document> {
+        let resources = self.groups.get(path)?;
+        Some(self.v3.get(path)?.get_or_init(|| {
+            let mut definitions = Definitions::new(Dialect::V3);
+            let mut paths = Map::new();
+            paths::add(&mut paths, &mut definitions, resources);
+            let document = json!({
+                "openapi": "3.0.0",
+                "info": {"title": "Kubernetes", "version": crate::paths::GIT_VERSION},
+                "paths": paths,
+                "components": {
+                    "schemas": definitions.all,
+                    "securitySchemes": {"BearerToken": {"type": "apiKey", "name": "authorization",
+                        "in": "header", "description": "Bearer Token authentication"}},
+                },
+            });
+            Document::new(document.to_string().into_bytes())
+        }))
+    }
+
+    /// Where each version's document is. The hash lets clients keep what has not changed.
+    fn index(&self) -> Value {
+        let mut paths = Map::new();
+        for (path, resources) in &self.groups {
+            let mut hash = Sha256::new();
+            hash.update(crate::paths::GIT_VERSION);
+            for resource in resources {
+                hash.update(resource.plural());
+            }
+            let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
+        }
+        json!({ "paths": paths })
+    }
+}
+
+/// A document, or that the client's copy is still right. One that is asked for by its hash never changes.
+fn send(document: &Document, media_type: &str, headers: &HeaderMap, immutable: bool) -> Response<Body> {
+    let etag = format!("\"{}\"", document.etag);
+    let mut response = if filters::header(headers, "if-none-match") == etag {
+        respond::bytes(StatusCode::NOT_MODIFIED, media_type, Bytes::new())
+    } else {
+        respond::bytes(StatusCode::OK, media_type, document.body.clone())
+    };
+    let out = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        out.insert(ETAG, etag);
+    }
+    out.insert(VARY, HeaderValue::from_static("Accept"));
+    let cache = if immutable { "public, immutable" } else { "no-cache, private" };
+    out.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    response
+}
