@@ -31,7 +31,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { revisions: 100_000, bytes: 64 << 20, age: Duration::from_secs(600) }
+        Limits { revisions: 100_000, bytes: 32 << 20, age: Duration::from_secs(600) }
     }
 }
 

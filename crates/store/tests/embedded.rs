@@ -189,24 +189,82 @@ async fn a_torn_tail_is_cut_off() {
 #[tokio::test]
 async fn damage_before_the_tail_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+    let options = Options { checkpoint_bytes: 1 << 30, ..small() };
+    let store = store::open_embedded_with(dir.path(), options).unwrap();
     for _ in 0..3000 {
         put(&*store, "a", vec![b'x'; 1000]).await;
         if files(dir.path(), "log-").len() >= 2 {
             break;
         }
     }
+    for _ in 0..5 {
+        put(&*store, "a", vec![b'x'; 100]).await;
+    }
     drop(store);
     let logs = files(dir.path(), "log-");
-    let file = std::fs::OpenOptions::new().write(true).open(&logs[logs.len() - 2]).unwrap();
-    file.write_all_at(b"damage", 5000).unwrap();
-    let Err(error) = store::open_embedded(dir.path()) else { panic!("it opened") };
-    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
-    assert!(error.to_string().contains("breaks off at byte"), "{error}");
+    let damage = |log: &Path, at: u64, bytes: &[u8]| {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(log).unwrap();
+        let mut before = vec![0; bytes.len()];
+        file.read_exact_at(&mut before, at).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+        before
+    };
+    let refusal = |words: &str| {
+        let Err(error) = store::open_embedded(dir.path()) else { panic!("it opened: {words}") };
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let last = &logs[logs.len() - 1];
+    let earlier = &logs[logs.len() - 2];
+    for (log, at, bytes, words) in [
+        (last, 4, b"damage".as_slice(), "its header is damaged"),
+        (last, 200, b"damage", "is damaged and others follow it"),
+        (earlier, 5000, b"damage", "is damaged and others follow it"),
+        (earlier, 32, &[0; 60], "breaks off at byte 0 although"),
+    ] {
+        let before = damage(log, at, bytes);
+        refusal(words);
+        damage(log, at, &before);
+    }
+    std::fs::remove_file(earlier).unwrap();
+    refusal("the file is missing");
+}
 
-    std::fs::remove_file(&logs[0]).unwrap();
-    let Err(error) = store::open_embedded(dir.path()) else { panic!("it opened") };
-    assert!(error.to_string().contains("the file is missing"), "{error}");
+#[tokio::test]
+async fn damage_anywhere_never_panics_and_never_invents() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 8 << 10, checkpoint_bytes: 16 << 10, ..Options::default() };
+    let store = store::open_embedded_with(dir.path(), options.clone()).unwrap();
+    for round in 0..400 {
+        put(&*store, &format!("k{}", round % 7), vec![b'v'; 100]).await;
+    }
+    drop(store);
+    let whole: Vec<(PathBuf, Vec<u8>)> =
+        files(dir.path(), "").into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    assert!(whole.iter().any(|(path, _)| path.to_str().unwrap().contains("checkpoint-")));
+    let mut random = StdRng::seed_from_u64(3);
+    for _ in 0..150 {
+        for path in files(dir.path(), "") {
+            std::fs::remove_file(path).unwrap();
+        }
+        for (path, bytes) in &whole {
+            let mut bytes = bytes.clone();
+            if random.random_bool(0.3) && !bytes.is_empty() {
+                let at = random.random_range(0..bytes.len());
+                bytes[at] ^= 1 << random.random_range(0..8);
+            }
+            if random.random_bool(0.05) {
+                bytes.truncate(random.random_range(0..=bytes.len()));
+            }
+            std::fs::write(path, bytes).unwrap();
+        }
+        if let Ok(store) = store::open_embedded_with(dir.path(), options.clone()) {
+            let revision = store.revision().await.unwrap();
+            assert!(revision <= 401);
+            let found = store.range(RangeRequest::prefix("k")).await.unwrap();
+            assert!(found.kvs.iter().all(|kv| kv.value == vec![b'v'; 100] && kv.mod_revision <= revision));
+        }
+    }
 }
 
 /// A small file system in memory, unmounted when dropped.

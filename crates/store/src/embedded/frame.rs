@@ -50,6 +50,15 @@ pub(crate) fn read_header(
     }
 }
 
+/// Whether `bytes` begin as a file does that has not been written to since it was made ready for this number:
+/// with zeros, or with the header of its earlier life. A header is written whole or not at all, being smaller
+/// than a sector, so anything else is damage.
+pub(crate) fn is_untouched(bytes: &[u8], magic: [u8; 8]) -> bool {
+    let Some(header) = bytes.first_chunk::<HEADER>() else { return true };
+    let other = header[..8] == magic && u32_at(header, 28) == crc32fast::hash(&header[..28]);
+    other || header.iter().all(|byte| *byte == 0)
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut four = [0; 4];
     four.copy_from_slice(&bytes[at..at + 4]);
@@ -114,6 +123,17 @@ pub(crate) fn next<'a>(bytes: &'a [u8], chain: &mut u32) -> Next<'a> {
         }
         _ => Next::Nothing,
     }
+}
+
+/// Whether a frame follows the damaged one at the start of `bytes`. It was written after the damaged one had
+/// been whole on the disk, so that one was not torn while it was written: it has been lost since.
+pub(crate) fn is_followed(bytes: &[u8]) -> bool {
+    if bytes.len() < OVERHEAD || u32_at(bytes, 0) == END {
+        return false;
+    }
+    let (length, mut chain) = (u32_at(bytes, 0) as usize, u32_at(bytes, 4));
+    let rest = bytes.get(OVERHEAD + length..).unwrap_or_default();
+    length > 0 && next(rest, &mut chain) != Next::Nothing
 }
 
 #[cfg(test)]

@@ -167,8 +167,14 @@ impl Segment {
         let bytes = std::fs::read(path).map_err(failed)?;
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         let mut segment = Segment { file, sequence, length: bytes.len() as u64, at: 0, chain: 0 };
+        let corrupt = |detail: String| Error::Corrupt { path: path.to_owned(), detail };
         let Some(chain) = frame::read_header(path, &bytes, MAGIC, sequence)? else {
-            return Ok((segment, false));
+            let untouched = frame::is_untouched(&bytes, MAGIC);
+            return if untouched {
+                Ok((segment, false))
+            } else {
+                Err(corrupt("its header is damaged".into()))
+            };
         };
         segment.chain = chain;
         let mut at = HEADER;
@@ -179,6 +185,9 @@ impl Segment {
                     at += OVERHEAD + payload.len();
                 }
                 Next::End => break true,
+                Next::Nothing if frame::is_followed(&bytes[at..]) => {
+                    return Err(corrupt(format!("the record at byte {at} is damaged and others follow it")));
+                }
                 Next::Nothing => break false,
             }
         };
