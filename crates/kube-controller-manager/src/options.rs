@@ -126,6 +126,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// The defaults of the flags, for whoever starts the controllers without a command line.
+    pub fn defaults() -> Self {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        <Line as clap::Parser>::parse_from([env!("CARGO_PKG_NAME")]).options
+    }
+
     /// Whether a controller is to run. The last word on a name counts.
     pub fn enables(&self, name: &str, by_default: bool) -> bool {
         let mut enabled = false;
