@@ -207,7 +207,7 @@ impl Allocator {
     }
 
     /// Gives an address back if the service it is for does not have it.
-    async fn release(&self, address: IpAddr) -> Result<(), ApiError> {
+    pub async fn release(&self, address: IpAddr) -> Result<(), ApiError> {
         let registry = self.registry()?;
         let key = ObjectKey::cluster(address.to_string());
         let Some(object) = objects::get::<IPAddress>(&registry, &key).await? else {

@@ -298,6 +298,11 @@ async fn publish(registry: &Registry, published: &Published) -> Result<(), ApiEr
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": published.port}]},
     });
     ensure(registry, read::<Service>(service)).await?;
+    if published.address.is_loopback() {
+        // No pod could use it, and the API refuses such endpoints.
+        tracing::warn!("Found no address by which pods reach this server: set --advertise-address");
+        return Ok(());
+    }
     let address = published.address.to_string();
     let endpoints = json!({
         "metadata": {"name": "kubernetes", "namespace": "default",

@@ -140,6 +140,8 @@ fn unfit(stated: &Stated, wanted: Gvk, why: &str, body: &[u8]) -> ApiError {
 }
 
 fn unrecognized(wanted: Gvk, why: &str, body: &[u8]) -> ApiError {
+    // Some parsers draw a picture of the place below their first line.
+    let why = why.lines().next().unwrap_or_default();
     ApiError::bad_request(format!(
         "the object provided is unrecognized (must be of type {}): {why} ({})",
         wanted.kind,

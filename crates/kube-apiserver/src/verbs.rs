@@ -65,7 +65,8 @@ impl Api {
             return answer.await;
         }
         let verb = info.verb.clone();
-        if !resource.supports(&verb) {
+        let needs_name = matches!(verb.as_str(), "get" | "update" | "patch" | "delete");
+        if !resource.supports(&verb) || (needs_name && target.key.name.is_empty()) {
             return Ok(method_not_allowed());
         }
         // Each verb's future is large; boxed, a request carries only its own.

@@ -8,6 +8,7 @@ use meta::ObjectKey;
 use meta::field::{Errors, Path};
 use rand::Rng;
 use registry::Attributes;
+use std::net::IpAddr;
 
 const NONE: &str = "None";
 const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -33,6 +34,9 @@ impl Chain {
         self.addresses(attributes, service, old, &mut errors).await?;
         if errors.is_empty() {
             self.ports(attributes, service, old, &mut errors).await;
+            if !errors.is_empty() && !attributes.request.dry_run {
+                self.give_back(service, old).await;
+            }
         }
         if errors.is_empty() {
             return Ok(());
@@ -69,7 +73,7 @@ impl Chain {
         match spec.cluster_ips.first().cloned().filter(|address| !address.is_empty()) {
             Some(address) if held.contains(&address) => {}
             Some(address) => {
-                if address.parse::<std::net::IpAddr>().is_err() {
+                if address.parse::<IpAddr>().is_err() {
                     // Validation says so in its own words.
                     return Ok(());
                 }
@@ -92,6 +96,16 @@ impl Chain {
             spec.cluster_ip = spec.cluster_ips.first().cloned().unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// A service that is refused leaves the address that was taken for it.
+    async fn give_back(&self, service: &Service, old: Option<&Service>) {
+        for address in service.spec.cluster_ips.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
+            let kept = old.is_some_and(|old| old.spec.cluster_ips.contains(&address.to_string()));
+            if !kept && let Err(error) = self.allocator.release(address).await {
+                tracing::warn!(%error, %address, "Could not give a cluster IP back");
+            }
+        }
     }
 
     async fn ports(
