@@ -177,6 +177,14 @@ impl Registry {
         metadata.self_link.clear();
         metadata.generation = 0;
         resource.prepare_for_create(&mut *object);
+        let user = &request.user;
+        let requester = resources::Requester {
+            name: &user.name,
+            uid: &user.uid,
+            groups: &user.groups,
+            extra: &user.extra,
+        };
+        resource.set_requester(&mut *object, &requester);
         let key = ObjectKey::new(key.namespace.clone(), object.metadata().name.clone());
         let target = Target { key: &key, ..*target };
         target.invalid(&resource.validate_create(&*object))?;

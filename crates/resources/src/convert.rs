@@ -1,7 +1,7 @@
 //! Versions of a kind other than its hub: each operation converts to the hub, runs there, and converts back.
 
 use crate::columns::{Cell, Column};
-use crate::resource::{ConvertError, Resource};
+use crate::resource::{ConvertError, Requester, Resource};
 use api::autoscaling::v1::Scale;
 use api::{Kind, Object, ResourceFacts};
 use meta::field::Errors;
@@ -128,6 +128,9 @@ impl Resource for Spoke {
     }
     fn prepare_for_create(&self, new: &mut dyn Object) {
         self.through_hub(new, |hub| self.hub.prepare_for_create(hub));
+    }
+    fn set_requester(&self, new: &mut dyn Object, requester: &Requester<'_>) {
+        self.through_hub(new, |hub| self.hub.set_requester(hub, requester));
     }
     fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
         let Ok(old) = self.hub_object(old) else { return };

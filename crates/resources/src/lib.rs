@@ -20,6 +20,7 @@ pub mod table;
 mod apps;
 mod autoscaling;
 mod batch;
+mod certificates;
 mod coordination;
 mod core;
 mod difference;
@@ -35,6 +36,6 @@ mod storage;
 mod tests_support;
 
 pub use columns::{Cell, Column};
-pub use resource::{ConvertError, Resource};
+pub use resource::{ConvertError, Requester, Resource};
 pub use strategy::Strategy;
 pub use table::{find, find_kind, resources};

@@ -31,9 +31,6 @@ plain! {
     SelfSubjectAccessReviews: api::authorization::v1::SelfSubjectAccessReview, "selfsubjectaccessreviews";
     SelfSubjectRulesReviews: api::authorization::v1::SelfSubjectRulesReview, "selfsubjectrulesreviews";
     SubjectAccessReviews: api::authorization::v1::SubjectAccessReview, "subjectaccessreviews";
-    CertificateSigningRequests: api::certificates::v1::CertificateSigningRequest, "certificatesigningrequests", with_status;
-    ClusterTrustBundles: api::certificates::v1beta1::ClusterTrustBundle, "clustertrustbundles";
-    PodCertificateRequests: api::certificates::v1beta1::PodCertificateRequest, "podcertificaterequests", with_status;
     FlowSchemas: api::flowcontrol::v1::FlowSchema, "flowschemas", with_spec, with_status;
     PriorityLevelConfigurations: api::flowcontrol::v1::PriorityLevelConfiguration, "prioritylevelconfigurations", with_spec, with_status;
     DeviceClasses: api::resource::v1::DeviceClass, "deviceclasses";

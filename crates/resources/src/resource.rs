@@ -5,6 +5,7 @@ use api::autoscaling::v1::Scale;
 use api::{Object, ResourceFacts};
 use meta::field::Errors;
 use meta::{Descriptor, Gvk, ObjectKey, Time};
+use std::collections::BTreeMap;
 
 /// Why an object could not be turned into another version of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +14,15 @@ pub struct ConvertError {
     pub from: String,
     pub to: String,
     pub why: String,
+}
+
+/// Who made a request, as the server knows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Requester<'a> {
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub groups: &'a [String],
+    pub extra: &'a BTreeMap<String, Vec<String>>,
 }
 
 /// One served resource. A custom resource is one too, made at run time.
@@ -89,6 +99,8 @@ pub trait Resource: Send + Sync + 'static {
     fn default(&self, object: &mut dyn Object);
     /// Before the object is first written: wipes what users may not set. Metadata common to all kinds is the registry's.
     fn prepare_for_create(&self, new: &mut dyn Object);
+    /// Right after `prepare_for_create`: writes who asks into objects that say so, over whatever the user wrote there.
+    fn set_requester(&self, _new: &mut dyn Object, _requester: &Requester<'_>) {}
     /// Before a write of the main resource: keeps the old status, steps the generation when the spec changed.
     fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object);
     /// Before a write of a subresource that carries the whole object (`status`, `ephemeralcontainers`, `finalize`, `approval`, ..):

@@ -2,7 +2,7 @@
 
 use crate::columns::{Cell, Column};
 use crate::object_meta;
-use crate::resource::Resource;
+use crate::resource::{Requester, Resource};
 use crate::strategy::{StatusMetadata, Strategy};
 use api::autoscaling::v1::Scale;
 use api::meta::v1::ObjectMeta;
@@ -68,6 +68,12 @@ impl<S: Strategy> Resource for Row<S> {
             new.metadata_mut().generation = 1;
         }
         S::prepare_for_create(new);
+    }
+
+    fn set_requester(&self, new: &mut dyn Object, requester: &Requester<'_>) {
+        if let Some(new) = new.downcast_mut() {
+            S::set_requester(new, requester);
+        }
     }
 
     fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {

@@ -1,6 +1,7 @@
 //! What one kind decides for itself, typed. Everything has a default, so that a kind states only where it differs.
 
 use crate::columns::{self, Cell, Column};
+use crate::resource::Requester;
 use api::autoscaling::v1::Scale;
 use api::{Object, Typed};
 use meta::Time;
@@ -37,6 +38,8 @@ pub trait Strategy: Send + Sync + 'static {
     fn default(_object: &mut Self::Object) {}
     /// After status was wiped and the generation set.
     fn prepare_for_create(_new: &mut Self::Object) {}
+    /// Right after `prepare_for_create`: what an object says of who made it.
+    fn set_requester(_new: &mut Self::Object, _requester: &Requester<'_>) {}
     /// After status was kept, before the generation steps.
     fn prepare_for_update(_new: &mut Self::Object, _old: &Self::Object) {}
     /// After everything but status and metadata was reverted.

@@ -8,14 +8,18 @@ fn ingresses_lead_somewhere() {
     let ingress = "{metadata: {name: i, namespace: default}, spec: {rules: [{host: a.example.com, http: {paths: [{path: /, pathType: Prefix, \
                    backend: {service: {name: web, port: {number: 80}}}}]}}]}}";
     check_errors("ingresses", ingress, expect![""]);
-    check_row("ingresses", ingress, expect![[r#"
+    check_row(
+        "ingresses",
+        ingress,
+        expect![[r#"
         Name: "i"
         Class: "<none>"
         Hosts: "a.example.com"
         Address: ""
         Ports: "80"
         Age: "<unknown>"
-    "#]]);
+    "#]],
+    );
     check_errors(
         "ingresses",
         "{metadata: {name: i, namespace: default}, spec: {rules: [{host: 10.0.0.1, http: {paths: [{path: a//b, pathType: Exact, backend: {}}, {}]}}], tls: [{hosts: ['*x']}]}}",
@@ -28,9 +32,13 @@ fn ingresses_lead_somewhere() {
             spec.tls[0].hosts[0]: Invalid value: "*x": a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
         "#]],
     );
-    check_errors("ingresses", "{metadata: {name: i, namespace: default}}", expect![[r#"
+    check_errors(
+        "ingresses",
+        "{metadata: {name: i, namespace: default}}",
+        expect![[r#"
         spec: Invalid value: null: either `defaultBackend` or `rules` must be specified
-    "#]]);
+    "#]],
+    );
     check_errors(
         "ingressclasses",
         "{metadata: {name: i}, spec: {controller: x, parameters: {kind: a, name: b, namespace: c}}}",
@@ -79,10 +87,14 @@ fn policies_imply_their_types() {
 
 #[test]
 fn addresses_are_their_names() {
-    check_errors("ipaddresses", "{metadata: {name: '2001:DB8::1'}}", expect![[r#"
+    check_errors(
+        "ipaddresses",
+        "{metadata: {name: '2001:DB8::1'}}",
+        expect![[r#"
         metadata.name: Invalid value: "2001:DB8::1": must be in canonical form ("2001:db8::1")
         spec.parentRef: Required value
-    "#]]);
+    "#]],
+    );
     check_row(
         "ipaddresses",
         "{metadata: {name: 10.96.0.1}, spec: {parentRef: {resource: services, namespace: default, name: kubernetes}}}",
