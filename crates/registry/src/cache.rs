@@ -11,7 +11,7 @@ use api::errors::ApiError;
 use imbl::OrdMap;
 use parking_lot::Mutex;
 use resources::Resource;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
@@ -135,6 +135,8 @@ struct State {
     ring_bytes: usize,
     /// All changes after this revision are in the ring.
     oldest: i64,
+    /// Keys by the value of the indexed field, from the first time that somebody selects by it.
+    by_field: Option<HashMap<String, BTreeSet<Arc<str>>>>,
     snapshots: VecDeque<(i64, Objects)>,
     watchers: Watchers,
 }
@@ -260,6 +262,22 @@ impl Cache {
         Snapshot { revision: state.revision, objects: state.objects.clone() }
     }
 
+    /// The objects that a selection may match, where an index knows them: those with one value of the indexed field.
+    pub fn indexed(&self, selection: &Selection) -> Option<Snapshot> {
+        let value = selection.required(INDEXED_FIELD)?;
+        let unindexed = {
+            let state = self.state.lock();
+            state.by_field.is_none().then(|| state.objects.clone())
+        };
+        // Objects keep the values of their fields: what is decoded here need not be under the lock.
+        for object in unindexed.iter().flat_map(|objects| objects.values()) {
+            object.field(INDEXED_FIELD);
+        }
+        let mut state = self.state.lock();
+        state.index();
+        Some(Snapshot { revision: state.revision, objects: state.objects_by_field(value) })
+    }
+
     /// Keeps a snapshot for the pages that follow.
     pub fn keep_snapshot(&self, revision: i64, objects: &Objects) {
         let mut state = self.state.lock();
@@ -281,8 +299,14 @@ impl Cache {
     pub fn register(&self, selection: &Arc<Selection>, from: Option<i64>) -> Registration {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let scope = selection.scope(self.resource.namespaced());
+        // Makes the index, where it takes making.
+        let indexed = self.indexed(selection).is_some();
         let mut state = self.state.lock();
-        let snapshot = Snapshot { revision: state.revision, objects: state.objects.clone() };
+        let objects = match selection.required(INDEXED_FIELD).filter(|_| indexed) {
+            Some(value) => state.objects_by_field(value),
+            None => state.objects.clone(),
+        };
+        let snapshot = Snapshot { revision: state.revision, objects };
         let replay = match from {
             Some(from) if from < state.oldest => Replay::TooOld(state.oldest),
             Some(from) => {
@@ -323,6 +347,45 @@ impl Cache {
 }
 
 impl State {
+    fn index(&mut self) {
+        if self.by_field.is_some() {
+            return;
+        }
+        let mut by_field: HashMap<String, BTreeSet<Arc<str>>> = HashMap::new();
+        for (key, object) in &self.objects {
+            let value = object.field(INDEXED_FIELD).unwrap_or_default();
+            by_field.entry(value).or_default().insert(Arc::clone(key));
+        }
+        self.by_field = Some(by_field);
+    }
+
+    /// All objects where there is no index, which a reset may have dropped.
+    fn objects_by_field(&self, value: &str) -> Objects {
+        let Some(by_field) = &self.by_field else { return self.objects.clone() };
+        let keys = by_field.get(value).into_iter().flatten();
+        keys.filter_map(|key| Some((Arc::clone(key), Arc::clone(self.objects.get(key)?)))).collect()
+    }
+
+    fn reindex(&mut self, key: &Arc<str>, before: Option<&Arc<Encoded>>, after: Option<&Arc<Encoded>>) {
+        let Some(by_field) = &mut self.by_field else { return };
+        let value = |object: &Arc<Encoded>| object.field(INDEXED_FIELD).unwrap_or_default();
+        let (before, after) = (before.map(value), after.map(value));
+        if before == after {
+            return;
+        }
+        if let Some(value) = before
+            && let Some(keys) = by_field.get_mut(&value)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                by_field.remove(&value);
+            }
+        }
+        if let Some(value) = after {
+            by_field.entry(value).or_default().insert(Arc::clone(key));
+        }
+    }
+
     fn apply(&mut self, pending: &Pending) {
         let previous = match &pending.object {
             Some(object) => self.objects.insert(Arc::clone(&pending.key), Arc::clone(object)),
@@ -330,6 +393,7 @@ impl State {
         };
         let size = |object: &Option<Arc<Encoded>>| object.as_ref().map_or(0, |object| object.size());
         self.bytes = self.bytes + size(&pending.object) - size(&previous);
+        self.reindex(&pending.key, previous.as_ref(), pending.object.as_ref());
         self.revision = self.revision.max(pending.revision);
         if pending.object.is_none() && previous.is_none() {
             return;

@@ -181,7 +181,7 @@ fn plan(
             None => return Step::Pending,
         },
     };
-    set_finalizers(object, options.propagation);
+    set_finalizers(object, options.propagation, resource.orphans_by_default());
     let own = resource.outlives_deletion(object);
     let waits = own || !object.metadata().finalizers.is_empty();
     match (graceful, waits) {
@@ -234,13 +234,13 @@ fn mark_deleting(object: &mut dyn Object, own: bool, now: Time) {
     }
 }
 
-/// Adds or removes the garbage collector's finalizers as the request, else the object, asks for.
-fn set_finalizers(object: &mut dyn Object, propagation: Option<Propagation>) {
+/// Adds or removes the garbage collector's finalizers as the request, else the object, else the kind asks for.
+fn set_finalizers(object: &mut dyn Object, propagation: Option<Propagation>, orphans: bool) {
     let finalizers = &mut object.metadata_mut().finalizers;
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
     let (orphan, foreground) = match propagation {
         Some(propagation) => (propagation == Propagation::Orphan, propagation == Propagation::Foreground),
-        None => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+        None => (has(ORPHAN) || (orphans && !has(FOREGROUND)), has(FOREGROUND) && !has(ORPHAN)),
     };
     for (name, wanted) in [(ORPHAN, orphan), (FOREGROUND, foreground)] {
         let present = finalizers.iter().any(|finalizer| finalizer == name);

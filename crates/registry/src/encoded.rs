@@ -14,8 +14,8 @@ use std::sync::{Arc, OnceLock};
 /// What a decoded object is reckoned to hold for each byte of its document.
 const DECODED_FACTOR: usize = 4;
 
-/// Values of the fields that selectors may name.
-pub type Selectable = Box<[(&'static str, String)]>;
+/// Values, where they are not empty, of the fields that selectors may name.
+type Selectable = Box<[(&'static str, String)]>;
 
 /// One object at one revision.
 ///
@@ -28,7 +28,8 @@ pub struct Encoded {
     document: Bytes,
     layout: Layout,
     selectable: OnceLock<Selectable>,
-    derived: Mutex<Derived>,
+    /// Boxed: most objects at rest have none.
+    derived: Mutex<Option<Box<Derived>>>,
     budget: Arc<Budget>,
 }
 
@@ -50,9 +51,8 @@ impl std::fmt::Debug for Encoded {
 
 impl Drop for Encoded {
     fn drop(&mut self) {
-        let bytes = self.derived.get_mut().bytes;
-        if bytes > 0 {
-            self.budget.release(bytes);
+        if let Some(derived) = self.derived.get_mut() {
+            self.budget.release(derived.bytes);
         }
     }
 }
@@ -117,7 +117,6 @@ impl Encoded {
     /// Keeps an object that was decoded anyway.
     pub(crate) fn adopt(self: &Arc<Self>, mut object: Box<dyn Object>) {
         object.metadata_mut().resource_version = self.resource_version();
-        self.selectable.get_or_init(|| self.resource.selectable(&*object).into());
         let object: Arc<dyn Object> = Arc::from(object);
         self.keep(self.document.len() * DECODED_FACTOR, |derived| {
             derived.object.get_or_insert(object).clone()
@@ -127,20 +126,28 @@ impl Encoded {
     fn keep<T>(self: &Arc<Self>, bytes: usize, put: impl FnOnce(&mut Derived) -> T) -> T {
         let kept = {
             let mut derived = self.derived.lock();
+            let derived = derived.get_or_insert_default();
             derived.bytes += bytes;
-            put(&mut derived)
+            put(derived)
         };
         self.budget.add(self, bytes);
         kept
     }
 
     pub(crate) fn derived_bytes(&self) -> usize {
-        self.derived.lock().bytes
+        self.derived.lock().as_ref().map_or(0, |derived| derived.bytes)
+    }
+
+    /// What was made before and is still there.
+    fn made<T: Clone>(&self, which: impl FnOnce(&Derived) -> Option<T>) -> Option<T> {
+        self.derived.lock().as_ref().and_then(|derived| which(derived))
     }
 
     pub(crate) fn drop_derived(&self) {
-        let derived = std::mem::take(&mut *self.derived.lock());
-        self.budget.release(derived.bytes);
+        let derived = self.derived.lock().take();
+        if let Some(derived) = derived {
+            self.budget.release(derived.bytes);
+        }
     }
 
     pub fn resource(&self) -> &'static dyn Resource {
@@ -167,8 +174,8 @@ impl Encoded {
 
     /// The decoded object, shared by all who ask.
     pub fn object(self: &Arc<Self>) -> Result<Arc<dyn Object>, ApiError> {
-        if let Some(object) = &self.derived.lock().object {
-            return Ok(Arc::clone(object));
+        if let Some(object) = self.made(|derived| derived.object.clone()) {
+            return Ok(object);
         }
         let object: Arc<dyn Object> = Arc::from(self.decode()?);
         Ok(self.keep(self.document.len() * DECODED_FACTOR, |derived| {
@@ -178,7 +185,7 @@ impl Encoded {
 
     /// A decoded object of one's own, with its resourceVersion.
     pub fn decode(&self) -> Result<Box<dyn Object>, ApiError> {
-        if let Some(object) = &self.derived.lock().object {
+        if let Some(object) = self.made(|derived| derived.object.clone()) {
             return Ok(object.clone_object());
         }
         let mut object = self.resource.new_object();
@@ -189,15 +196,11 @@ impl Encoded {
 
     /// The object as JSON text, kind and apiVersion first.
     pub fn json(self: &Arc<Self>) -> Result<Bytes, ApiError> {
-        let cached = {
-            let derived = self.derived.lock();
-            if let Some(json) = &derived.json {
-                return Ok(json.clone());
-            }
-            derived.object.clone()
-        };
+        if let Some(json) = self.made(|derived| derived.json.clone()) {
+            return Ok(json);
+        }
         let mut text = Vec::with_capacity(self.document.len() * 2);
-        match cached {
+        match self.made(|derived| derived.object.clone()) {
             Some(object) => json::encode(object.as_dyn(), &mut text),
             None => json::encode(self.decode()?.as_dyn(), &mut text),
         }
@@ -220,8 +223,8 @@ impl Encoded {
 
     /// The object as a protobuf document. Kept, for events that many watchers share.
     pub fn proto(self: &Arc<Self>) -> Bytes {
-        if let Some(document) = &self.derived.lock().proto {
-            return document.clone();
+        if let Some(document) = self.made(|derived| derived.proto.clone()) {
+            return document;
         }
         let mut out = Vec::new();
         self.layout.append_document(&self.document, &self.resource_version(), &mut out);
@@ -239,16 +242,17 @@ impl Encoded {
         splice::labels(self.layout.metadata(&self.document))
     }
 
-    /// The values of the fields that selectors may name.
-    pub fn selectable(self: &Arc<Self>) -> &[(&'static str, String)] {
-        self.selectable.get_or_init(|| match self.object() {
-            Ok(object) => self.resource.selectable(&*object).into(),
+    /// The values of the fields that selectors may name, but for name and namespace, which are the key's.
+    fn selectable(self: &Arc<Self>) -> &[(&'static str, String)] {
+        self.selectable.get_or_init(|| {
             // What cannot be decoded matches no field.
-            Err(_) => Box::default(),
+            let Ok(object) = self.object() else { return Box::default() };
+            let fields = self.resource.selectable(&*object).into_iter();
+            fields.filter(|(name, value)| !name.starts_with("metadata.") && !value.is_empty()).collect()
         })
     }
 
-    /// The value of one such field.
+    /// The value of a field that selectors may name.
     pub fn field(self: &Arc<Self>, name: &str) -> Option<String> {
         match name {
             "metadata.name" => Some(self.key.name.clone()),
@@ -263,9 +267,11 @@ impl Encoded {
         if self.resource.gvk() == gvk {
             return Ok(Arc::clone(self));
         }
-        if let Some(known) = self.derived.lock().versions.iter().find(|version| version.resource.gvk() == gvk)
-        {
-            return Ok(Arc::clone(known));
+        let of_version = |derived: &Derived| {
+            derived.versions.iter().find(|version| version.resource.gvk() == gvk).cloned()
+        };
+        if let Some(known) = self.made(of_version) {
+            return Ok(known);
         }
         let object = resource.from_storage(self.decode()?).map_err(broken)?;
         let converted = Self::from_object(resource, object, self.revision, &self.budget)?;

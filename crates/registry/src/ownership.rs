@@ -4,8 +4,13 @@ use crate::request::UpdateKind;
 use crate::write::{Target, now};
 use api::Object;
 use api::meta::v1::ManagedFieldsEntry;
+use meta::Gvk;
+use parking_lot::RwLock;
 use patch::managed::{self, Claim};
+use resources::Resource;
 use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 /// An object as a tree, without managed fields.
 pub(crate) fn tree(object: &dyn Object) -> Value {
@@ -16,12 +21,24 @@ pub(crate) fn tree(object: &dyn Object) -> Value {
     tree
 }
 
+/// The tree of an object with nothing in it, made once for each kind.
+pub(crate) fn empty_tree(resource: &'static dyn Resource) -> Arc<Value> {
+    static MADE: LazyLock<RwLock<HashMap<Gvk, Arc<Value>>>> = LazyLock::new(RwLock::default);
+    let gvk = resource.gvk();
+    if let Some(known) = MADE.read().get(&gvk) {
+        return Arc::clone(known);
+    }
+    let made = Arc::new(tree(&*resource.new_object()));
+    MADE.write().insert(gvk, Arc::clone(&made));
+    made
+}
+
 /// Calls `with` with who the request claims fields for.
 pub(crate) fn with_claim<T>(target: &Target<'_>, with: impl FnOnce(&Claim<'_>) -> T) -> T {
     let subresource = target.kind.subresource();
     let manager = target.request.manager();
     let api_version = target.resource.gvk().api_version();
-    let empty = tree(&*target.resource.new_object());
+    let empty = empty_tree(target.resource);
     with(&Claim {
         manager: &manager,
         api_version: &api_version,

@@ -227,7 +227,9 @@ impl Registry {
             }
         }
         let applied = self.caches.applied();
-        let snapshot = cache.snapshot();
+        // Pages that follow may select otherwise: they need all of the snapshot.
+        let indexed = if limit == 0 { cache.indexed(&selection) } else { None };
+        let snapshot = indexed.unwrap_or_else(|| cache.snapshot());
         let revision = applied.max(snapshot.revision);
         let result = page(resource, &snapshot.objects, &selection, "", limit, revision)?;
         if !result.continue_token.is_empty() {

@@ -46,7 +46,8 @@ impl Selection {
         self.labels.is_everything() && self.terms.is_empty()
     }
 
-    fn required(&self, field: &str) -> Option<&str> {
+    /// The value that a field must have, where the selection demands one.
+    pub fn required(&self, field: &str) -> Option<&str> {
         self.terms.iter().find(|term| !term.negated && term.field == field).map(|term| term.value.as_str())
     }
 

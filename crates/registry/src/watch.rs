@@ -248,11 +248,18 @@ impl Watcher {
     /// A bookmark at the revision up to which this watch has told everything, if that has moved: also for the moment
     /// before the server ends the watch.
     pub fn bookmark(&mut self) -> Option<Event> {
+        let pending = match &self.initial {
+            Initial::Objects(objects) => !objects.as_slice().is_empty(),
+            Initial::Events(events) => !events.is_empty(),
+        };
+        if pending || self.mark.is_some() {
+            return None;
+        }
         // Changes are queued before the revision is said to be applied: if the queue is empty after the revision
         // was read, everything up to it has been told.
         let applied = self.caches.applied();
         match self.queue.try_recv() {
-            Ok(event) => return self.fresh(event),
+            Ok(event) => return self.fresh(event).map(|event| self.converted(event)),
             Err(mpsc::error::TryRecvError::Disconnected) => return None,
             Err(mpsc::error::TryRecvError::Empty) => {}
         }

@@ -143,6 +143,16 @@ async fn watchers_of_fields_hear_only_of_theirs() {
     assert_eq!([next(&mut one).await, next(&mut one).await], ["ADDED a", "ADDED b"]);
     assert_eq!([next(&mut unbound).await, next(&mut unbound).await], ["ADDED b", "DELETED b"]);
     assert_eq!([next(&mut named).await, next(&mut named).await], ["ADDED b", "MODIFIED b"]);
+    let listed = server.registry.list(pods(), "", &on("one")).await.expect("a list");
+    assert_eq!(names(&listed), "a b");
+    let mut again = server.registry.watch(pods(), "", &on("one")).await.expect("a watch");
+    assert_eq!([next(&mut again).await, next(&mut again).await], ["ADDED a", "ADDED b"]);
+    server
+        .delete(pods(), "a", &DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() })
+        .await
+        .expect("deleted");
+    let listed = server.registry.list(pods(), "", &on("one")).await.expect("a list");
+    assert_eq!(names(&listed), "b");
 }
 
 #[tokio::test]

@@ -212,6 +212,17 @@ async fn propagation_becomes_finalizers() {
     server.make("c", &[]).await;
     let options = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
     assert!(server.delete(maps(), "c", &options).await.expect("deleted").gone);
+
+    let jobs = row("batch", "v1", "jobs");
+    let job = from_json::<api::batch::v1::Job>(json!({
+        "metadata": {"name": "d"},
+        "spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "web", "image": "web:1"}],
+        }}},
+    }));
+    server.create(jobs, job).await.expect("created");
+    let deleted = server.delete(jobs, "d", &DeleteOptions::default()).await.expect("marked");
+    assert_eq!(deleted.object.object().expect("decodes").metadata().finalizers, ["orphan"], "jobs orphan");
 }
 
 #[tokio::test]
