@@ -7,6 +7,7 @@
 
 pub mod cni;
 pub mod conntrack;
+pub mod datagrams;
 pub mod netlink;
 pub mod netns;
 pub mod nftables;
@@ -24,3 +25,21 @@ pub const DNS_LINK: &str = "timonel-dns";
 pub const PROXY_TABLE: &str = "timonel";
 /// The nftables table of the network plugin: masquerading and host ports.
 pub const CNI_TABLE: &str = "timonel-cni";
+
+/// Makes sure that a link of ours that carries addresses only is there, up, and has them.
+pub fn ensure_address_link(name: &str, addresses: &[std::net::IpAddr]) -> Result<(), netlink::Error> {
+    let mut socket = netlink::Socket::route()?;
+    let mut link = socket.link(name)?;
+    if link.is_none() {
+        socket.add_link(name, "dummy", 1500)?;
+        link = socket.link(name)?;
+    }
+    let link = link.ok_or(netlink::Error::Vanished)?;
+    for address in addresses {
+        socket.add_address(link.index, (*address).into())?;
+    }
+    if !link.up {
+        socket.set_up(link.index)?;
+    }
+    Ok(())
+}

@@ -24,3 +24,9 @@ pub fn within<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> io:
         }
     })
 }
+
+/// Moves the calling thread into a new network namespace, which lives as long as something uses it. For threads that
+/// do nothing else: there is no way back.
+pub fn leave_for_new() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?)
+}

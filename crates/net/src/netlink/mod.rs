@@ -33,6 +33,8 @@ pub enum Error {
     Refused { what: &'static str, errno: nix::Error },
     #[error("the kernel's netlink answer to {0} is cut short")]
     Malformed(&'static str),
+    #[error("a link vanished while it was set up")]
+    Vanished,
 }
 
 impl Error {
