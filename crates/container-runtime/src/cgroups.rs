@@ -55,6 +55,12 @@ fn folder(controller: &str, group: &str) -> PathBuf {
     if is_v2() { Path::new(ROOT).join(group) } else { Path::new(ROOT).join(controller).join(group) }
 }
 
+/// Whether the kernel can bound swap of the groups below this one; without, a bound must not be asked for.
+pub fn bounds_swap(group: &str) -> bool {
+    let file = if is_v2() { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" };
+    folder("memory", group).join(file).exists()
+}
+
 /// Makes a group with its ancestors and sets its limits.
 pub fn create(group: &str, limits: Limits) -> std::io::Result<()> {
     if is_v2() {

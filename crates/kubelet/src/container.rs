@@ -3,6 +3,7 @@
 use crate::observe::*;
 use crate::{Context, environment, images, sandbox, security, volumes};
 use api::core::v1::{Container, Pod};
+use container_runtime::cgroups;
 use container_runtime::cri::messages::*;
 use meta::Quantity;
 use pods::{Failure, resources};
@@ -109,7 +110,7 @@ fn linux_resources(ctx: &Context, pod: &Pod, container: &Container) -> LinuxCont
         cpu_quota: resources::cpu_quota(milli(own.limits.get("cpu"))),
         cpu_shares: resources::cpu_shares(milli(asked)),
         memory_limit_in_bytes: memory,
-        memory_swap_limit_in_bytes: memory,
+        memory_swap_limit_in_bytes: if cgroups::bounds_swap(&ctx.settings.kubepods()) { memory } else { 0 },
         oom_score_adj: resources::oom_score_adj(pod, container, ctx.machine.memory_bytes),
         ..Default::default()
     }

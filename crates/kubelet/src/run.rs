@@ -77,10 +77,13 @@ impl Context {
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         self.workers.lock().values().map(|handle| handle.pod.clone()).collect()
     }
+    pub(crate) fn adopt(&self, uid: &str, handle: Handle) {
+        self.workers.lock().insert(uid.to_string(), handle);
+    }
     fn handles(&self) -> Vec<Handle> {
         self.workers.lock().values().cloned().collect()
     }
-    fn handle(&self, uid: &str) -> Option<Handle> {
+    pub(crate) fn handle(&self, uid: &str) -> Option<Handle> {
         self.workers.lock().get(uid).cloned()
     }
 }
@@ -121,11 +124,13 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
         workers: Mutex::default(),
         owners: Mutex::default(),
     });
+    create_cgroups(&ctx)?;
     let server = server::start(ctx.clone()).await?;
     let work = async {
         tokio::join!(
             node::run(&ctx),
             keep_pods(&ctx),
+            static_pods::keep(&ctx),
             follow_references(&ctx, changes),
             follow_runtime(&ctx),
             log_files::rotate(&ctx),
@@ -138,6 +143,22 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
         () = work => {}
     }
     tracing::info!("Stopped kubelet; containers keep running");
+    Ok(())
+}
+
+/// The parents of pods' groups, by quality of service: those that ask for nothing get what the others leave.
+fn create_cgroups(ctx: &Context) -> Result<()> {
+    use container_runtime::cgroups::{Limits, create};
+    let root = ctx.settings.kubepods();
+    let shares = |shares| Limits { cpu_shares: Some(shares), ..Limits::default() };
+    let all = [
+        (root.clone(), shares(ctx.machine.cpus.unsigned_abs() * 1024)),
+        (format!("{root}/burstable"), Limits::default()),
+        (format!("{root}/besteffort"), shares(2)),
+    ];
+    for (group, limits) in all {
+        create(&group, limits).with_context(|| format!("cannot make the control group {group}"))?;
+    }
     Ok(())
 }
 
@@ -198,7 +219,7 @@ async fn take_change(ctx: &Arc<Context>, change: &Change, old: Option<&Pod>, new
         crate::events::record(ctx, &pod, None, true, reason, message);
     }
     let handle = worker::start(ctx, pod, verdict);
-    ctx.workers.lock().insert(uid, handle);
+    ctx.adopt(&uid, handle);
 }
 
 /// Whether the node takes a pod it has not seen; one that has begun already is not judged again.
@@ -219,8 +240,9 @@ fn judge(ctx: &Context, pod: &Pod) -> Option<(String, String)> {
 /// Ends pods that the runtime or the disk still has and the API has not.
 async fn remove_orphans(ctx: &Arc<Context>) {
     let view = ctx.views.view();
+    let listed = view.list::<Pod>().map(|pod| pod.metadata.uid.clone());
     let known: std::collections::BTreeSet<String> =
-        view.list::<Pod>().map(|pod| pod.metadata.uid.clone()).collect();
+        listed.chain(static_pods::load(ctx).into_keys()).collect();
     let mut found = observe::uids(ctx).await.unwrap_or_default();
     found.extend(volumes::uids_on_disk(ctx));
     for uid in found.difference(&known) {

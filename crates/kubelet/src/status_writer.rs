@@ -1,6 +1,6 @@
 //! Writes a pod's newest status to the API: one write at a time, the newest wins, failures are tried again.
 
-use crate::Context;
+use crate::{Context, static_pods};
 use api::core::v1::{Pod, PodStatus};
 use client::{Patch, PatchOptions};
 use serde_json::{Value, json};
@@ -77,7 +77,9 @@ async fn write_all(
                     let _ = written.send(number);
                     break;
                 }
-                Err(error) if error.is_not_found() || error.is_conflict() => {
+                Err(error)
+                    if (error.is_not_found() || error.is_conflict()) && !static_pods::is_static(pod) =>
+                {
                     let _ = written.send(u64::MAX);
                     return;
                 }
@@ -93,7 +95,12 @@ async fn write_all(
 
 async fn write(ctx: &Context, pod: &Pod, status: &PodStatus) -> Result<(), client::Error> {
     let key = view::key_of(pod);
-    let uid = crate::static_pods::mirror_uid(ctx, pod).unwrap_or_else(|| pod.metadata.uid.clone());
+    let uid = if static_pods::is_static(pod) {
+        let missing = || client::Error::Request("its mirror pod is not there yet".into());
+        static_pods::mirror_uid(ctx, pod).ok_or_else(missing)?
+    } else {
+        pod.metadata.uid.clone()
+    };
     let patch = json!({ "metadata": { "uid": uid }, "status": document(status) });
     ctx.client.patch_status::<Pod>(&key, &Patch::Strategic(patch), &PatchOptions::default()).await.map(drop)
 }

@@ -285,13 +285,14 @@ async fn log_path(
     let mut seen = observed.containers.iter().filter(|one| one.name == container);
     let name = &pod.metadata.name;
     let found = if previous {
-        // A container that waits to be started again is itself the previous one.
-        let newest = seen.next();
-        match newest.filter(|one| one.state == pods::State::Exited) {
-            Some(dead) if seen.clone().next().is_none() => Some(dead),
-            _ => seen.find(|one| one.state == pods::State::Exited),
-        }
-        .ok_or_else(|| format!("previous terminated container {container:?} in pod {name:?} not found"))?
+        // The status says which one came before: for a container that waits to be started again, the one just dead.
+        let status = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
+        let told =
+            status.filter(|one| one.name == container).find_map(|one| one.last_state.terminated.as_ref());
+        let told = told.and_then(|end| end.container_id.rsplit('/').next()).unwrap_or_default();
+        let dead = seen.clone().find(|one| one.id == told);
+        dead.or_else(|| seen.skip(1).find(|one| one.state == pods::State::Exited))
+            .ok_or_else(|| format!("previous terminated container {container:?} in pod {name:?} not found"))?
     } else {
         match seen.next() {
             Some(newest) => newest,

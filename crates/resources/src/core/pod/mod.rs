@@ -65,7 +65,7 @@ impl Strategy for Pods {
     }
 
     fn prepare_for_status(new: &mut Pod, old: &Pod) {
-        new.metadata.deletion_timestamp = None;
+        new.metadata.deletion_timestamp = old.metadata.deletion_timestamp;
         // Old kubelets write owner references they do not know whole: garbage collection must not suffer.
         new.metadata.owner_references = old.metadata.owner_references.clone();
         defaults::fill(&mut new.status.qos_class, &old.status.qos_class);
