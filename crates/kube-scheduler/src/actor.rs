@@ -1,6 +1,7 @@
 //! The one task that decides: it owns the snapshot and the queue, takes in what changed, and sends out what to write.
 
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::queue::{Failure, Queue};
 use crate::writes::{self, Nomination, Refusal};
 use api::Object;
@@ -16,6 +17,7 @@ use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -49,11 +51,14 @@ pub struct Actor {
     /// Unbounded, but never more than `WRITES_MAX` are under way.
     report: mpsc::UnboundedSender<Outcome>,
     patches: Arc<Semaphore>,
+    /// The last condition patch of each waiting pod: what is written next about it waits for that.
+    patching: HashMap<String, JoinHandle<()>>,
+    metrics: Arc<Metrics>,
     token: CancellationToken,
 }
 
 impl Actor {
-    pub fn new(config: &Config, client: &Client, token: &CancellationToken) -> Self {
+    pub fn new(config: &Config, client: &Client, metrics: Arc<Metrics>, token: &CancellationToken) -> Self {
         let (report, outcomes) = mpsc::unbounded_channel();
         let recorder = Recorder::start(client.clone(), "default-scheduler", "", token.clone());
         let names = config.profiles.iter().map(|profile| profile.scheduler_name.clone());
@@ -69,6 +74,8 @@ impl Actor {
             outcomes,
             report,
             patches: Arc::new(Semaphore::new(PATCHES_MAX)),
+            patching: HashMap::new(),
+            metrics,
             token: token.clone(),
         }
     }
@@ -77,6 +84,7 @@ impl Actor {
     pub async fn run(mut self, mut changes: Subscription, token: &CancellationToken) {
         loop {
             let busy = self.schedule_some();
+            self.metrics.pending(self.queue.depth());
             let wake = self.queue.next_wake().filter(|_| self.writing < WRITES_MAX);
             tokio::select! {
                 biased;
@@ -132,6 +140,7 @@ impl Actor {
                 self.bind(pod, node);
             }
             Decision::Unschedulable(why) => {
+                self.metrics.unschedulable();
                 let nomination = if why.clear_nomination {
                     self.snapshot.forget_nomination(pod.uid());
                     Nomination::Clear
@@ -150,10 +159,16 @@ impl Actor {
         self.snapshot.set_pod(pod.clone(), &node);
         self.assumed.insert(pod.uid().to_owned());
         let (client, report, token) = (self.client.clone(), self.report.clone(), self.token.clone());
+        let before = self.patching.remove(pod.uid());
         self.writing += 1;
         tokio::spawn(async move {
+            let bind = async {
+                // A refusal that arrived after the binding would call a bound pod unscheduled.
+                finished(before).await;
+                writes::bind(&client, &pod.pod, &node).await
+            };
             tokio::select! {
-                result = writes::bind(&client, &pod.pod, &node) => {
+                result = bind => {
                     // Nobody listens once the term has ended.
                     let _ = report.send(Outcome::Bound { pod, node, result });
                 }
@@ -165,6 +180,8 @@ impl Actor {
     /// Makes room by evicting pods. Until they are asked to go the pod stays out of the queue, lest it picks more.
     fn preempt(&mut self, pod: Arc<PodInfo>, node: String, victims: Vec<Arc<PodInfo>>, why: Unschedulable) {
         info!(pod = %writes::key_of(&pod.pod), node, victims = victims.len(), "Preempting pods");
+        self.metrics.unschedulable();
+        self.metrics.preempted(victims.len());
         self.snapshot.nominate(&pod, Some(&node));
         self.refuse(&pod, "Unschedulable", why.message, Nomination::Set(node.clone()));
         let (client, report, token) = (self.client.clone(), self.report.clone(), self.token.clone());
@@ -191,10 +208,12 @@ impl Actor {
                 info!(pod = %writes::key_of(&pod.pod), node, "Bound pod");
                 let message = format!("Successfully assigned {namespace}/{name} to {node}");
                 self.record(&pod, EventType::Normal, "Scheduled", &message);
+                self.metrics.scheduled();
                 self.queue.remove(pod.uid());
             }
             Outcome::Bound { pod, node, result: Err(error) } => {
                 warn!(pod = %writes::key_of(&pod.pod), node, cause = error.chain(), "Could not bind pod");
+                self.metrics.error();
                 // Unless the watch has meanwhile shown it bound after all, or gone.
                 if self.assumed.remove(pod.uid()) {
                     self.leave(&pod, now);
@@ -217,14 +236,16 @@ impl Actor {
     }
 
     /// Says why a pod is not scheduled: an event, and its condition.
-    fn refuse(&self, pod: &Arc<PodInfo>, reason: &'static str, message: String, nomination: Nomination) {
+    fn refuse(&mut self, pod: &Arc<PodInfo>, reason: &'static str, message: String, nomination: Nomination) {
         debug!(pod = %writes::key_of(&pod.pod), reason, message, "Found no node for pod");
         self.record(pod, EventType::Warning, "FailedScheduling", &writes::cut(&message));
         let refusal = Refusal { reason, message, nomination };
         let (client, patches, pod) = (self.client.clone(), self.patches.clone(), pod.pod.clone());
-        let token = self.token.clone();
-        tokio::spawn(async move {
+        let (uid, token) = (pod.metadata.uid.clone(), self.token.clone());
+        let before = self.patching.remove(&uid);
+        let written = tokio::spawn(async move {
             let write = async {
+                finished(before).await;
                 // Never closed.
                 let _permit = patches.acquire().await;
                 writes::refuse(&client, &pod, &refusal).await;
@@ -234,6 +255,7 @@ impl Actor {
                 () = token.cancelled() => {}
             }
         });
+        self.patching.insert(uid, written);
     }
 
     fn record(&self, pod: &PodInfo, kind: EventType, reason: &str, message: &str) {
@@ -290,6 +312,7 @@ impl Actor {
         let uid = new.metadata.uid.clone();
         if !new.spec.node_name.is_empty() {
             self.queue.remove(&uid);
+            self.patching.remove(&uid);
             let assumed = self.assumed.remove(&uid);
             self.place(Arc::new(PodInfo::new(new)), assumed, now);
             return;
@@ -336,6 +359,7 @@ impl Actor {
     fn forget_pod(&mut self, uid: &str, now: Instant) {
         self.assumed.remove(uid);
         self.queue.remove(uid);
+        self.patching.remove(uid);
         if let Some(pod) = self.snapshot.remove_pod(uid) {
             self.queue.event(&Event::PodRemoved(&pod), now);
         }
@@ -393,6 +417,13 @@ fn fact(change: Change) -> Option<(Fact, bool)> {
         return None;
     };
     Some((fact, present))
+}
+
+/// Waits for an earlier write, whatever became of it.
+async fn finished(write: Option<JoinHandle<()>>) {
+    if let Some(write) = write {
+        let _ = write.await;
+    }
 }
 
 async fn sleep_until(wake: Option<Instant>) {

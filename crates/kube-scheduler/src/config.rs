@@ -1,11 +1,13 @@
 //! The configuration: flags, or a KubeSchedulerConfiguration file.
 
 use crate::options::{Options, duration};
+use crate::serving::Endpoint;
 use anyhow::{Context, bail, ensure};
 use client::Timing;
 use scheduler::Profile;
 use serde::Deserialize;
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
@@ -15,6 +17,7 @@ pub struct Config {
     pub profiles: Vec<Profile>,
     pub election: Option<ElectionConfig>,
     pub queue: crate::queue::Timing,
+    pub serving: Option<Endpoint>,
 }
 
 /// Which lease, and its times.
@@ -41,6 +44,10 @@ impl Config {
                 unschedulable: options.pod_max_in_unschedulable_pods_duration,
                 ..Default::default()
             },
+            serving: (options.secure_port != 0).then(|| Endpoint {
+                address: SocketAddr::new(options.bind_address, options.secure_port),
+                files: options.tls_cert_file.clone().zip(options.tls_private_key_file.clone()),
+            }),
         };
         if let Some(path) = &options.config {
             let text = std::fs::read(path).with_context(|| format!("reading --config {path}"))?;

@@ -7,8 +7,10 @@
 
 mod actor;
 mod config;
+mod metrics;
 mod options;
 mod queue;
+mod serving;
 mod writes;
 
 #[cfg(test)]
@@ -34,9 +36,13 @@ use tracing::{info, warn};
 pub async fn run(options: Options, client: Client, token: CancellationToken) -> anyhow::Result<()> {
     let config = config::Config::load(&options)?;
     let views = follow(&client, &token).context("following the cluster")?;
+    let metrics = Arc::new(metrics::Metrics::default());
+    let serving = config.serving.clone().map(|endpoint| {
+        tokio::spawn(serving::serve(endpoint, client.clone(), metrics.clone(), token.child_token()))
+    });
     while !token.is_cancelled() {
         let Some(election) = &config.election else {
-            lead(&config, &client, &views, &token).await;
+            lead(&config, &client, &views, &metrics, &token).await;
             break;
         };
         let lease = ObjectKey::new(election.namespace.clone(), election.name.clone());
@@ -44,22 +50,33 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
         let Some(leadership) = candidate.acquire(&token).await else { break };
         let (lost, term) = (leadership.lost(), token.child_token());
         tokio::select! {
-            () = lead(&config, &client, &views, &term) => {}
+            () = lead(&config, &client, &views, &metrics, &term) => {}
             () = lost.cancelled() => warn!("Lost the lease and stopped scheduling"),
         }
         // Whatever was started for this term ends with it.
         term.cancel();
+        metrics.lead(false);
         leadership.release().await;
     }
-    Ok(())
+    match serving {
+        Some(serving) => serving.await.context("serving health and metrics")?,
+        None => Ok(()),
+    }
 }
 
-async fn lead(config: &config::Config, client: &Client, views: &Arc<Views>, token: &CancellationToken) {
+async fn lead(
+    config: &config::Config,
+    client: &Client,
+    views: &Arc<Views>,
+    metrics: &Arc<metrics::Metrics>,
+    token: &CancellationToken,
+) {
     if !views.synced().await {
         return;
     }
     info!(profiles = config.profiles.len(), "Started scheduling");
-    actor::Actor::new(config, client, token).run(views.subscribe(), token).await;
+    metrics.lead(true);
+    actor::Actor::new(config, client, metrics.clone(), token).run(views.subscribe(), token).await;
 }
 
 /// What decisions depend on. Pods that have ended take no room: the server leaves them out.

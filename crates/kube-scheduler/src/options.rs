@@ -11,6 +11,18 @@ pub struct Options {
     /// KubeSchedulerConfiguration file (kubescheduler.config.k8s.io/v1); flags that it speaks of are then ignored
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
+    /// The port of health and metrics over TLS; 0 serves none
+    #[arg(long, value_name = "PORT", default_value_t = 10259)]
+    pub secure_port: u16,
+    /// The address of health and metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
+    pub bind_address: std::net::IpAddr,
+    /// The serving certificate; without it one is made up
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<String>,
+    /// The key of --tls-cert-file
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<String>,
     /// Schedule only while holding the lease, so that several schedulers can stand by
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set,
         num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -80,16 +80,18 @@ pub struct Queue {
     groups: HashMap<Vec<&'static str>, BTreeSet<String>>,
     /// The same pods, by since when.
     parked: BTreeSet<(Instant, String)>,
+    gated: BTreeSet<String>,
     sequence: u64,
 }
 
 /// How many pods wait where.
-#[cfg(test)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
     pub active: usize,
     pub backoff: usize,
     pub unschedulable: usize,
+    /// Behind scheduling gates.
+    pub gated: usize,
 }
 
 impl Queue {
@@ -101,12 +103,12 @@ impl Queue {
         self.entries.contains_key(uid)
     }
 
-    #[cfg(test)]
     pub fn depth(&self) -> Depth {
         Depth {
             active: self.active.len(),
             backoff: self.backoff.len() + self.held.len(),
             unschedulable: self.parked.len(),
+            gated: self.gated.len(),
         }
     }
 
@@ -118,7 +120,9 @@ impl Queue {
             let entry =
                 Entry { pod, place: Place::Gated, failures: 0, failed_at: None, rejected_by: Vec::new() };
             self.entries.insert(uid.clone(), entry);
-            if !gated {
+            if gated {
+                self.gated.insert(uid);
+            } else {
                 self.activate(&uid);
             }
             return;
@@ -253,7 +257,8 @@ impl Queue {
     fn leave(&mut self, uid: &str) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         match std::mem::replace(&mut entry.place, Place::Taken) {
-            Place::Gated | Place::Taken => {}
+            Place::Taken => {}
+            Place::Gated => drop(self.gated.remove(uid)),
             Place::Active(rank) => drop(self.active.remove(&rank)),
             Place::Backoff(until) => drop(self.backoff.remove(&(until, uid.to_owned()))),
             Place::Held(until) => drop(self.held.remove(&(until, uid.to_owned()))),

@@ -154,6 +154,12 @@ impl Authority {
         Self::from_pem(&cert_pem, &key_pem).map_err(|error| Error::file(&cert_path, error))
     }
 
+    /// A fresh authority in memory only, for certificates that nobody needs to check.
+    pub fn generate(common_name: &str) -> Result<Self, Error> {
+        let key_pem = KeyPair::generate()?.serialize_pem();
+        Self::from_pem(&self_signed(common_name, &key_pem)?, &key_pem)
+    }
+
     /// An authority from its certificate and key, such as kubeadm's RSA pair.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, Error> {
         let key = key_pair(key_pem)?;

@@ -20,6 +20,7 @@ fn pod(name: &str, cpu: &str, more: &str) -> String {
 /// Runs a scheduler beside the test, for at most an hour of virtual time.
 async fn with_scheduler(flags: &[&str], fake: &Fake, test: impl Future<Output = ()>) {
     let command = Options::augment_args(clap::Command::new("kube-scheduler")).no_binary_name(true);
+    let flags = flags.iter().copied().chain(["--secure-port=0"]);
     let options = Options::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap();
     let token = CancellationToken::new();
     let running = tokio::spawn(crate::run(options, fake.client(), token.clone()));

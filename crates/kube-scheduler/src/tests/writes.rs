@@ -50,3 +50,25 @@ fn long_texts_are_cut_for_events() {
     let long = cut(&"ü".repeat(600));
     assert!(long.len() <= 1024 && long.ends_with("ü ..."), "{}", long.len());
 }
+
+#[test]
+fn metrics_have_upstreams_names() {
+    let metrics = crate::metrics::Metrics::default();
+    metrics.scheduled();
+    metrics.preempted(3);
+    metrics.pending(crate::queue::Depth { active: 1, backoff: 2, unschedulable: 3, gated: 4 });
+    let lines: Vec<String> =
+        metrics.text().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    let expected = expect![[r#"
+        scheduler_schedule_attempts_total{result="scheduled"} 1
+        scheduler_schedule_attempts_total{result="unschedulable"} 0
+        scheduler_schedule_attempts_total{result="error"} 0
+        scheduler_pending_pods{queue="active"} 1
+        scheduler_pending_pods{queue="backoff"} 2
+        scheduler_pending_pods{queue="unschedulable"} 3
+        scheduler_pending_pods{queue="gated"} 4
+        scheduler_preemption_attempts_total 1
+        scheduler_preemption_victims_total 3
+        leader_election_master_status{name="kube-scheduler"} 0"#]];
+    expected.assert_eq(&lines.join("\n"));
+}
