@@ -299,8 +299,8 @@ impl Cache {
     pub fn register(&self, selection: &Arc<Selection>, from: Option<i64>) -> Registration {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let scope = selection.scope(self.resource.namespaced());
-        // Makes the index, where it takes making.
-        let indexed = self.indexed(selection).is_some();
+        // Makes the index, where it takes making. A replay needs to see all objects.
+        let indexed = from.is_none() && self.indexed(selection).is_some();
         let mut state = self.state.lock();
         let objects = match selection.required(INDEXED_FIELD).filter(|_| indexed) {
             Some(value) => state.objects_by_field(value),

@@ -1,15 +1,15 @@
 //! One watch: what it starts with, then every change that it selects, then bookmarks that say how far it has come.
 
-use crate::cache::{Cache, Change, Objects, Registration, Replay};
+use crate::cache::{Cache, Change, Objects, Registration, Replay, Snapshot};
 use crate::encoded::Encoded;
-use crate::feed::Caches;
+use crate::feed::{CATCH_UP_MAX, Caches, below};
 use crate::selection::{Scope, Selection};
 use api::errors::{ApiError, Cause};
 use resources::Resource;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{EventKind, WatchRequest};
+use store::{EventKind, RangeRequest, WatchRequest};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -184,7 +184,7 @@ impl Watcher {
                     Replay::Changes(changes) => changes,
                     Replay::TooOld(oldest) => {
                         watcher.seen = snapshot.revision;
-                        replay_history(caches, &cache, revision, snapshot.revision)
+                        replay_history(caches, &cache, revision, &snapshot)
                             .await
                             .ok_or_else(|| too_old(revision, oldest))?
                     }
@@ -332,26 +332,37 @@ pub(crate) fn too_large(revision: i64, current: i64) -> ApiError {
     ApiError::timeout(text, 1).with_causes(vec![cause])
 }
 
-/// The changes of a resource in `(from, to]` out of the store's own history; `None` where it no longer has them all,
-/// or where they are too many.
+/// The changes of a resource between `from` and a snapshot, out of the store's own history; `None` where it no longer
+/// has them all, or where they are too many.
+///
+/// They are complete when they lead from what was there at `from` to what the snapshot holds. A mark of progress would
+/// say it sooner, but etcd before 3.4.25 may send that ahead of a watch's older events.
 async fn replay_history(
     caches: &Arc<Caches>,
     cache: &Arc<Cache>,
     from: i64,
-    to: i64,
+    snapshot: &Snapshot,
 ) -> Option<Vec<Arc<Change>>> {
-    let request = WatchRequest {
-        prev_kv: true,
-        progress: true,
-        ..WatchRequest::prefix(cache.prefix.clone(), from + 1)
-    };
-    let mut watch = caches.store.watch(request).await.ok()?;
-    caches.store.request_progress().await.ok()?;
+    let store = &caches.store;
+    let prefix = cache.prefix.len();
+    let then = RangeRequest { revision: from, keys_only: true, ..RangeRequest::prefix(cache.prefix.clone()) };
+    let wanted = |key: &str| snapshot.objects.get(key).map(|object| object.revision());
+    let mut different: HashSet<Arc<str>> = snapshot.objects.keys().cloned().collect();
+    for entry in store.range(then).await.ok()?.kvs {
+        let key = below(&entry.key, prefix)?;
+        if wanted(&key) == Some(entry.mod_revision) {
+            different.remove(&key);
+        } else {
+            different.insert(key);
+        }
+    }
+    let request = WatchRequest { prev_kv: true, ..WatchRequest::prefix(cache.prefix.clone(), from + 1) };
+    let mut watch = store.watch(request).await.ok()?;
     let mut changes = Vec::new();
-    loop {
-        let response = tokio::time::timeout(crate::feed::CATCH_UP_MAX, watch.recv()).await.ok()??.ok()?;
-        for event in response.events.iter().filter(|event| event.kv.mod_revision <= to) {
-            let key = crate::feed::below(&event.kv.key, cache.prefix.len())?;
+    while !different.is_empty() {
+        let response = tokio::time::timeout(CATCH_UP_MAX, watch.recv()).await.ok()??.ok()?;
+        for event in response.events.iter().filter(|event| event.kv.mod_revision <= snapshot.revision) {
+            let key = below(&event.kv.key, prefix)?;
             let encode = |entry: &store::KeyValue| caches.encode(cache.resource, &key, entry).ok();
             let object = match event.kind {
                 EventKind::Put => Some(encode(&event.kv)?),
@@ -361,13 +372,16 @@ async fn replay_history(
                 Some(entry) => Some(encode(entry)?),
                 None => None,
             };
+            if wanted(&key) == object.as_ref().map(|object| object.revision()) {
+                different.remove(&key);
+            } else {
+                different.insert(Arc::clone(&key));
+            }
             changes.push(Arc::new(Change::new(event.kv.mod_revision, key, object, previous)));
         }
         if changes.len() > REPLAY_MAX {
             return None;
         }
-        if response.revision >= to {
-            return Some(changes);
-        }
     }
+    Some(changes)
 }
