@@ -17,6 +17,9 @@ mod row;
 mod strategy;
 pub mod table;
 
+mod admissionregistration;
+mod apiextensions;
+mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;
@@ -34,6 +37,7 @@ mod scheduling;
 mod storage;
 #[cfg(test)]
 mod tests_support;
+mod webhook_client;
 
 pub use columns::{Cell, Column};
 pub use resource::{ConvertError, Requester, Resource};

@@ -16,14 +16,6 @@ macro_rules! plain {
 }
 
 plain! {
-    MutatingWebhookConfigurations: api::admissionregistration::v1::MutatingWebhookConfiguration, "mutatingwebhookconfigurations";
-    ValidatingAdmissionPolicies: api::admissionregistration::v1::ValidatingAdmissionPolicy, "validatingadmissionpolicies", with_spec, with_status;
-    ValidatingAdmissionPolicyBindings: api::admissionregistration::v1::ValidatingAdmissionPolicyBinding, "validatingadmissionpolicybindings";
-    ValidatingWebhookConfigurations: api::admissionregistration::v1::ValidatingWebhookConfiguration, "validatingwebhookconfigurations";
-    MutatingAdmissionPolicies: api::admissionregistration::v1beta1::MutatingAdmissionPolicy, "mutatingadmissionpolicies";
-    MutatingAdmissionPolicyBindings: api::admissionregistration::v1beta1::MutatingAdmissionPolicyBinding, "mutatingadmissionpolicybindings";
-    CustomResourceDefinitions: api::apiextensions::v1::CustomResourceDefinition, "customresourcedefinitions", with_spec, with_status;
-    APIServices: api::apiregistration::v1::APIService, "apiservices", with_status;
     StorageVersions: api::apiserverinternal::v1alpha1::StorageVersion, "storageversions", with_status;
     SelfSubjectReviews: api::authentication::v1::SelfSubjectReview, "selfsubjectreviews";
     TokenReviews: api::authentication::v1::TokenReview, "tokenreviews";

@@ -23,14 +23,14 @@ fn row<S: Strategy>() -> Box<dyn Resource> {
 
 /// Every kind's hub version, one line each.
 static LINES: &[Line] = &[
-    row::<MutatingWebhookConfigurations>,
-    row::<ValidatingAdmissionPolicies>,
-    row::<ValidatingAdmissionPolicyBindings>,
-    row::<ValidatingWebhookConfigurations>,
-    row::<MutatingAdmissionPolicies>,
-    row::<MutatingAdmissionPolicyBindings>,
-    row::<CustomResourceDefinitions>,
-    row::<APIServices>,
+    row::<crate::admissionregistration::webhook_configurations::MutatingWebhookConfigurations>,
+    row::<crate::admissionregistration::admission_policies::ValidatingAdmissionPolicies>,
+    row::<crate::admissionregistration::admission_policies::ValidatingAdmissionPolicyBindings>,
+    row::<crate::admissionregistration::webhook_configurations::ValidatingWebhookConfigurations>,
+    row::<crate::admissionregistration::admission_policies::MutatingAdmissionPolicies>,
+    row::<crate::admissionregistration::admission_policies::MutatingAdmissionPolicyBindings>,
+    row::<crate::apiextensions::custom_resource_definition::CustomResourceDefinitions>,
+    row::<crate::apiregistration::api_service::APIServices>,
     row::<StorageVersions>,
     row::<crate::apps::controller_revision::ControllerRevisions>,
     row::<crate::apps::daemon_set::DaemonSets>,

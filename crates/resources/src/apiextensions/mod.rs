@@ -1,0 +1,3 @@
+//! The apiextensions group: kinds that users define.
+
+pub mod custom_resource_definition;

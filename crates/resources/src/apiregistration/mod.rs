@@ -1,0 +1,3 @@
+//! The apiregistration group: who serves which group and version.
+
+pub mod api_service;
