@@ -23,12 +23,6 @@ plain! {
     SelfSubjectAccessReviews: api::authorization::v1::SelfSubjectAccessReview, "selfsubjectaccessreviews";
     SelfSubjectRulesReviews: api::authorization::v1::SelfSubjectRulesReview, "selfsubjectrulesreviews";
     SubjectAccessReviews: api::authorization::v1::SubjectAccessReview, "subjectaccessreviews";
-    FlowSchemas: api::flowcontrol::v1::FlowSchema, "flowschemas", with_spec, with_status;
-    PriorityLevelConfigurations: api::flowcontrol::v1::PriorityLevelConfiguration, "prioritylevelconfigurations", with_spec, with_status;
-    DeviceClasses: api::resource::v1::DeviceClass, "deviceclasses";
-    ResourceClaims: api::resource::v1::ResourceClaim, "resourceclaims", with_status;
-    ResourceClaimTemplates: api::resource::v1::ResourceClaimTemplate, "resourceclaimtemplates";
-    ResourceSlices: api::resource::v1::ResourceSlice, "resourceslices";
     DeviceTaintRules: api::resource::v1alpha3::DeviceTaintRule, "devicetaintrules", with_spec, with_status;
     ResourcePoolStatusRequests: api::resource::v1alpha3::ResourcePoolStatusRequest, "resourcepoolstatusrequests", with_status;
     PodGroups: api::scheduling::v1alpha2::PodGroup, "podgroups", with_status;

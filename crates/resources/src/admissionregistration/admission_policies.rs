@@ -302,7 +302,7 @@ macro_rules! bindings {
                 if let Some(matches) = &$object.spec.match_resources {
                     $module::matches(matches, &Path::new("spec").child("matchResources"), $errors);
                 }
-                $check;
+                $check
             }
             fn row(binding: &$type, now: Time) -> Vec<Cell> {
                 vec![

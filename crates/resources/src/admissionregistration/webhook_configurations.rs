@@ -146,12 +146,12 @@ macro_rules! configurations {
             fn default(configuration: &mut $type) {
                 for $webhook in &mut configuration.webhooks {
                     Webhook::default($webhook);
-                    $more;
+                    $more
                 }
             }
             fn validate($checked: &$type, _old: Option<&$type>, $errors: &mut Errors) {
                 validate_all(&$checked.webhooks, $errors);
-                $check;
+                $check
             }
             fn row(object: &$type, now: Time) -> Vec<Cell> {
                 let metadata = &object.metadata;
@@ -171,7 +171,9 @@ configurations!(
     MutatingWebhookConfigurations,
     MutatingWebhookConfiguration,
     "mutatingwebhookconfigurations",
-    |webhook| webhook.reinvocation_policy.get_or_insert_with(|| "Never".into()),
+    |webhook| {
+        webhook.reinvocation_policy.get_or_insert_with(|| "Never".into());
+    },
     |configuration, errors| for (index, webhook) in configuration.webhooks.iter().enumerate() {
         let path = Path::new("webhooks").index(index).child("reinvocationPolicy");
         one_of(webhook.reinvocation_policy.as_ref(), &["IfNeeded", "Never"], &path, errors);
