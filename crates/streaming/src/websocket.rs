@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::{Error, Response, plain};
@@ -91,7 +92,9 @@ impl Sender {
     /// Says goodbye and waits a little for what is on its way.
     pub(crate) async fn close(&mut self) {
         let close = async {
-            let _ = self.sink.send(Message::Close(None)).await;
+            // Without the code for a normal end, clients take the end for an error.
+            let end = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let _ = self.sink.send(Message::Close(Some(end))).await;
             let _ = self.sink.close().await;
         };
         let _ = tokio::time::timeout(FAREWELL, close).await;

@@ -2,6 +2,7 @@
 //! server that stands in for a kubelet.
 
 mod fake;
+mod kubectl;
 
 use bytes::Bytes;
 use fake::{Client, Front, Kind, front};

@@ -17,9 +17,12 @@ pub fn answer(request: Request<Incoming>, ends: mpsc::UnboundedSender<&'static s
         *response.status_mut() = http::StatusCode::NOT_FOUND;
         return response;
     }
-    let protocol = request.headers()[PROTOCOL_HEADER].clone();
+    // The first that is known, as a kubelet chooses.
+    let offered = request.headers().get_all(PROTOCOL_HEADER).iter();
+    let known = |value: &&http::HeaderValue| *value == "v4.channel.k8s.io" || *value == "portforward.k8s.io";
+    let protocol = offered.into_iter().find(known).expect("a known protocol is offered").clone();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let exec = request.uri().path() == "/exec";
+    let exec = request.uri().path().ends_with("/exec");
     tokio::spawn(async move {
         let io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
         let connection = Connection::server(io);
@@ -84,7 +87,7 @@ async fn command(connection: Connection, query: &str, ends: mpsc::UnboundedSende
         stderr.finish().await.unwrap();
     }
     stdout.finish().await.unwrap();
-    let status = if query.contains("exit=3") {
+    let status = if query.contains("exit=3") || query.contains("exit%3D3") {
         r#"{"metadata":{},"status":"Failure","message":"command terminated with exit code 3","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#
     } else {
         r#"{"metadata":{},"status":"Success"}"#

@@ -22,6 +22,26 @@ pub use clients::{Client, spdy, spdy_refused};
 pub enum Kind {
     Exec,
     PortForward,
+    /// As much of an API server as kubectl needs to reach a pod named `p`.
+    Api,
+}
+
+const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","namespace":"default"},"spec":{"containers":[{"name":"c","image":"i","stdin":true,"tty":false}]},"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}"#;
+
+/// Answers what kubectl asks for before it opens a stream.
+fn api(path: &str) -> streaming::Response {
+    let body = match path {
+        "/api" => r#"{"kind":"APIVersions","versions":["v1"]}"#,
+        "/apis" => r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[]}"#,
+        "/api/v1" => {
+            r#"{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get","list"]}]}"#
+        }
+        path if path.ends_with("/pods/p") => POD,
+        _ => "{}",
+    };
+    let mut response = streaming::Response::new(body.into());
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
 }
 
 /// A running front.
@@ -52,7 +72,13 @@ pub async fn front(kind: Kind) -> Front {
         async move {
             let path = request.uri().to_string();
             let connect: Connect = Box::new(move |headers| Box::pin(reach(back.to_string(), path, headers)));
+            let kind = match (kind, request.uri().path()) {
+                (Kind::Api, path) if path.ends_with("/exec") => Kind::Exec,
+                (Kind::Api, path) if path.ends_with("/portforward") => Kind::PortForward,
+                (kind, _) => kind,
+            };
             match kind {
+                Kind::Api => api(request.uri().path()),
                 Kind::Exec => {
                     let streams =
                         remotecommand::Streams::from_query(request.uri().query().unwrap_or_default());
