@@ -59,23 +59,27 @@ fn text(path: &Path) -> String {
 impl Cluster {
     async fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("tkl").tempdir().unwrap();
-        let port = free_port();
+        let (port, api) = (free_port(), free_port());
         let options = pki::cluster::Options {
             data: dir.path().into(),
             node_name: NODE.into(),
-            server: "https://127.0.0.1:1".into(),
+            server: format!("https://127.0.0.1:{api}"),
             names: vec![],
             service_address: [10, 96, 0, 1].into(),
             cluster_domain: "cluster.local".into(),
         };
         let pki = pki::cluster::open_or_create(&options).unwrap();
         pki.open_node(NODE, &[]).unwrap();
+        pki.write_kubeconfig(&dir.path().join("admin.kubeconfig"), "admin", &["system:masters"]).unwrap();
         let layout = &pki.layout;
-        let mut words = vec!["x".to_string(), "--storage-backend=memory".into(), "--secure-port=0".into()];
+        let mut words = vec!["x".to_string(), "--storage-backend=memory".into()];
+        words.push(format!("--secure-port={api}"));
         words.push("--bind-address=127.0.0.1".into());
         for (flag, path) in [
             ("data-dir", dir.path().join("server")),
             ("client-ca-file", layout.ca_cert()),
+            ("tls-cert-file", layout.cert("apiserver")),
+            ("tls-private-key-file", layout.key("apiserver")),
             ("service-account-signing-key-file", layout.token_key()),
             ("kubelet-client-certificate", layout.cert("apiserver-kubelet-client")),
             ("kubelet-client-key", layout.key("apiserver-kubelet-client")),
@@ -225,6 +229,7 @@ async fn a_node_runs_pods() {
     ends(&cluster).await;
     init_and_sidecar(&cluster).await;
     probes(&cluster).await;
+    streams(&cluster).await;
     outlives_a_kubelet(&cluster, token, running).await;
     let node: Node = cluster.admin.get(&ObjectKey::cluster(NODE)).await.unwrap();
     assert_eq!(node.metadata.labels["kubernetes.io/os"], "linux");
@@ -382,6 +387,28 @@ async fn probes(cluster: &Cluster) {
             pod.status.container_statuses.first().is_some_and(|one| one.restart_count > 0)
         })
         .await;
+}
+
+/// What stock kubectl does through the API server and the kubelet down to the runtime.
+async fn streams(cluster: &Cluster) {
+    let kubectl = async |words: &[&str]| {
+        let mut command = tokio::process::Command::new("kubectl");
+        command.arg("--kubeconfig").arg(cluster.path("admin.kubeconfig")).args(["-n", "t"]).args(words);
+        command.env("HOME", cluster.path("")).kill_on_drop(true).stdin(std::process::Stdio::null());
+        let output =
+            tokio::time::timeout(Duration::from_secs(20), command.output()).await.expect("kubectl hangs");
+        output.map(|output| {
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        })
+    };
+    if kubectl(&["version", "--client"]).await.is_err() {
+        eprintln!("skipped: no kubectl on the PATH");
+        return;
+    }
+    assert_eq!(kubectl(&["exec", "web", "--", "echo", "in"]).await.unwrap(), "in\n");
+    let failed = kubectl(&["exec", "web", "--", "sh", "-c", "exit 5"]).await.unwrap();
+    assert!(failed.contains("exit code 5"), "{failed}");
+    assert_eq!(kubectl(&["logs", "-f", "good"]).await.unwrap(), "bye\n");
 }
 
 async fn outlives_a_kubelet(

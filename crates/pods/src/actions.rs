@@ -52,10 +52,22 @@ pub fn compute(pod: &Pod, observed: &Observed, health: &dyn Health) -> Actions {
         }
     }
     let look = Look { pod, observed, health, sandbox };
-    if look.unfinished_regular() && look.initialize(&mut actions) {
+    if !finished(pod, observed) && look.initialize(&mut actions) {
         look.regular(&mut actions);
     }
     actions
+}
+
+/// Whether no regular container runs or will run again. What still runs then are sidecars, which have nothing to serve.
+pub fn finished(pod: &Pod, observed: &Observed) -> bool {
+    !pod.spec.containers.iter().any(|container| is_unfinished(pod, observed, container))
+}
+
+fn is_unfinished(pod: &Pod, observed: &Observed, container: &Container) -> bool {
+    match observed.newest(&container.name) {
+        Some(seen) if seen.state == State::Exited => spec::restarts(&pod.spec, container, seen.exit_code),
+        _ => true,
+    }
 }
 
 struct Look<'a> {
@@ -66,16 +78,6 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Whether any regular container runs, waits to run or will run again; if not, nothing is worth initializing for.
-    fn unfinished_regular(&self) -> bool {
-        self.pod.spec.containers.iter().any(|container| match self.observed.newest(&container.name) {
-            Some(seen) if seen.state == State::Exited => {
-                spec::restarts(&self.pod.spec, container, seen.exit_code)
-            }
-            _ => true,
-        })
-    }
-
     fn in_sandbox(&self, name: &str) -> Option<&Seen> {
         self.observed.newest(name).filter(|seen| self.sandbox == Some(seen.sandbox_id.as_str()))
     }

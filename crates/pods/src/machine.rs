@@ -319,7 +319,9 @@ impl Machine {
 
     fn change_phase(&mut self, now: Millis) {
         let deleted = self.pod.metadata.deletion_timestamp.is_some();
-        let over = self.verdict.is_some() || matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
+        let over = self.verdict.is_some()
+            || matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+            || actions::finished(&self.pod, &self.observed);
         if self.phase == Phase::Syncing && (deleted || self.removed || over) {
             let grace = spec::grace_seconds(&self.pod);
             self.asked_grace = Some(grace);

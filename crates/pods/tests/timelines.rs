@@ -397,8 +397,8 @@ spec:
                0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #1 Running+ready
                0.000 > wait 1
                1.000 > exit c-1 0
-               1.000 status Succeeded ["PodReadyToStartContainers", "Initialized"] | c #1 Completed 0
                1.000 stop sandbox s0
+               1.000 status Succeeded ["PodReadyToStartContainers", "Initialized"] | c #1 Completed 0
                1.000 cleanup
                1.000 status Succeeded ["Initialized"] | c #1 Completed 0
                1.000 > removed
@@ -700,6 +700,37 @@ fn a_pod_turned_away_runs_nothing() {
 }
 
 #[test]
+fn a_jobs_sidecar_ends_with_it() {
+    let pod = "
+metadata: {name: p}
+spec:
+  restartPolicy: Never
+  initContainers: [{name: side, image: i, restartPolicy: Always}]
+  containers: [{name: c, image: i}]
+";
+    check(pod, "sync\n exit c-0 0\n", expect![[r#"
+           0.000 > sync
+           0.000 prepare volumes
+           0.000 create sandbox 0
+           0.000 pull side
+           0.000 status Pending [] | side #0 PodInitializing | c #0 PodInitializing
+           0.000 status Pending ["PodReadyToStartContainers"] | side #0 PodInitializing | c #0 PodInitializing
+           0.000 start side 0 in s0
+           0.000 pull c
+           0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | side #0 Running+ready | c #0 PodInitializing
+           0.000 start c 0 in s0
+           0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | side #0 Running+ready | c #0 Running+ready
+           0.000 > exit c-0 0
+           0.000 stop side-0 grace 30: Stopping container side
+           0.000 status Running ["PodReadyToStartContainers", "Initialized"] | side #0 Running+ready | c #0 Completed 0
+           0.000 stop sandbox s0
+           0.000 status Succeeded ["PodReadyToStartContainers", "Initialized"] | side #0 Error 143 | c #0 Completed 0
+           0.000 cleanup
+           0.000 status Succeeded ["Initialized"] | side #0 Error 143 | c #0 Completed 0
+    "#]]);
+}
+
+#[test]
 fn restart_rules_outrank_policies() {
     let pod = "
 metadata: {name: p}
@@ -730,8 +761,8 @@ spec:
                0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #1 Running+ready
                0.000 > wait 1
                1.000 > exit c-1 1
-               1.000 status Failed ["PodReadyToStartContainers", "Initialized"] | c #1 Error 1
                1.000 stop sandbox s0
+               1.000 status Failed ["PodReadyToStartContainers", "Initialized"] | c #1 Error 1
                1.000 cleanup
                1.000 status Failed ["Initialized"] | c #1 Error 1
         "#]],
