@@ -10,6 +10,8 @@ mod http;
 mod metrics;
 mod options;
 mod proxier;
+#[cfg(test)]
+mod tests;
 
 pub use options::Options;
 

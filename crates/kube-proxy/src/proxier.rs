@@ -139,7 +139,8 @@ impl Proxier {
         }
     }
 
-    fn take(&mut self, changes: &[Change]) {
+    /// Notes changes; what they touch is computed by the next sync.
+    pub(crate) fn take(&mut self, changes: &[Change]) {
         let (mut services, mut endpoints) = (0, 0);
         for change in changes {
             if change.kind == view::kind_id::<Service>() {
@@ -221,7 +222,7 @@ impl Proxier {
     }
 
     /// Computes what is dirty and applies it.
-    async fn sync(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn sync(&mut self) -> anyhow::Result<()> {
         let mut plane = self.plane.take().context("the rules were lost in a sync that panicked")?;
         let settings = self.settings();
         if *plane.settings() != settings {

@@ -26,12 +26,13 @@ pub const PROXY_TABLE: &str = "timonel";
 /// The nftables table of the network plugin: masquerading and host ports.
 pub const CNI_TABLE: &str = "timonel-cni";
 
-/// Makes sure that a link of ours that carries addresses only is there, up, and has them.
+/// Makes sure that a link of ours that carries addresses only is there, up, and has them. It is a bridge without ports:
+/// not every kernel has dummy links, and bridges are needed for pods anyway.
 pub fn ensure_address_link(name: &str, addresses: &[std::net::IpAddr]) -> Result<(), netlink::Error> {
     let mut socket = netlink::Socket::route()?;
     let mut link = socket.link(name)?;
     if link.is_none() {
-        socket.add_link(name, "dummy", 1500)?;
+        socket.add_link(name, "bridge", 1500)?;
         link = socket.link(name)?;
     }
     let link = link.ok_or(netlink::Error::Vanished)?;

@@ -279,3 +279,35 @@ fn other_tables_are_left_alone() {
     node.namespace.run(|| net::reset(node.data.path())).unwrap();
     assert_eq!(node.nft(&["list", "tables"]), "table ip host\n");
 }
+
+#[test]
+fn the_nodes_own_server_at_a_cluster_address_is_reached() {
+    let mut node = Node::make();
+    let pod = node.pod();
+    let address = VIP.parse().unwrap();
+    let server = node.namespace.run(|| {
+        net::ensure_address_link(net::DNS_LINK, &[address]).unwrap();
+        net::ensure_address_link(net::DNS_LINK, &[address]).unwrap();
+        UdpSocket::bind((VIP, 80)).unwrap()
+    });
+    let answer = std::thread::spawn(move || {
+        let mut buffer = [0; 8];
+        for _ in 0..2 {
+            let (_, client) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(format!("7 {}", client.ip()).as_bytes(), client).unwrap();
+        }
+    });
+    // The service has no endpoints: what it offers stands on the node itself.
+    let mut plane = node.plane();
+    plane.set_service(
+        "kube-system/kube-dns",
+        &service("kube-system/kube-dns", Protocol::Udp, &[], Pool::Cluster),
+    );
+    node.sync(&mut plane);
+    let ask = || ask_udp(&UdpSocket::bind("0.0.0.0:0").unwrap(), &format!("{VIP}:80"));
+    assert_eq!(node.at(pod).namespace.run(ask).unwrap(), (7, node.at(pod).address.to_string()));
+    assert_eq!(node.namespace.run(ask).unwrap().0, 7);
+    answer.join().unwrap();
+    let removed = node.namespace.run(|| net::reset(node.data.path())).unwrap();
+    assert!(removed.links.contains(&net::DNS_LINK.to_owned()), "{removed:?}");
+}

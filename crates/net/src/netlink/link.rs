@@ -99,7 +99,7 @@ impl Socket {
         }
     }
 
-    /// Adds a link without further properties, such as a `bridge` or a `dummy`.
+    /// Adds a link without further properties, such as a `bridge`.
     pub fn add_link(&mut self, name: &str, kind: &str, mtu: u32) -> Result<(), Error> {
         let request = Builder::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, 0, 0))
             .text(libc::IFLA_IFNAME, name)
