@@ -1,14 +1,32 @@
-# `make test` runs every test, installing what they need; `make lint` runs the checks that need no machine.
+# `make up` makes a cluster on this machine; `make test` runs every test, installing what they need; `make lint` runs
+# the checks that need no machine.
 SHELL := /bin/bash
 CARGO ?= cargo
 export DEBIAN_FRONTEND := noninteractive
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 
-.PHONY: test lint setup-test codegen
+.PHONY: up down reset build test lint setup-node setup-test codegen
+
+setup-node:
+	@./scripts/install node
 
 setup-test:
 	@./scripts/install test
 
+build:
+	$(CARGO) build --release -p timonel
+
+up: setup-node build
+	@$(SUDO) ./target/release/timonel up
+
+down:
+	@$(SUDO) ./target/release/timonel down
+
+reset:
+	@$(SUDO) ./target/release/timonel reset
+
 test: setup-test
+	$(CARGO) build -p timonel -p e2e --bins
 	$(CARGO) test --workspace --no-fail-fast
 
 lint:
@@ -16,6 +34,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) run -q -p xtask -- tidy
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
 
 codegen:
 	$(CARGO) run -q -p xtask -- codegen

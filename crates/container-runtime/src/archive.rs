@@ -104,6 +104,44 @@ impl Archive {
     }
 }
 
+/// The images that an OCI or docker archive names. A broken archive names none.
+pub fn names(archive: &[u8]) -> Vec<String> {
+    let read = |name: &str| {
+        member(archive, name).and_then(|bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok())
+    };
+    let mut names = Vec::new();
+    for manifest in read("index.json").iter().flat_map(|index| index["manifests"].as_array()).flatten() {
+        names.extend(manifest["annotations"]["io.containerd.image.name"].as_str().map(str::to_owned));
+    }
+    for image in read("manifest.json").iter().flat_map(serde_json::Value::as_array).flatten() {
+        let tags = image["RepoTags"].as_array().into_iter().flatten();
+        names.extend(tags.filter_map(|tag| tag.as_str()).map(str::to_owned));
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// A regular file of a tar archive, by its whole name.
+fn member<'a>(archive: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    const BLOCK: usize = 512;
+    let mut rest = archive;
+    while rest.len() > BLOCK {
+        let (header, body) = rest.split_at(BLOCK);
+        let text = |from: usize, to: usize| {
+            let field = &header[from..to];
+            let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+            std::str::from_utf8(&field[..end]).unwrap_or_default().trim()
+        };
+        let length = usize::from_str_radix(text(124, 136), 8).unwrap_or(0);
+        if text(0, 100).trim_start_matches("./") == name {
+            return body.get(..length);
+        }
+        rest = body.get(length.div_ceil(BLOCK).checked_mul(BLOCK)?..)?;
+    }
+    None
+}
+
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -147,6 +185,15 @@ fn tar(entries: &[Entry]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_tells_its_names() {
+        let archive = Archive { name: "example.com/a:1".into(), ..Archive::default() };
+        assert_eq!(names(&archive.to_tar()), ["example.com/a:1"]);
+        let docker = br#"[{"RepoTags":["b:2","c:3"]}]"#.to_vec();
+        assert_eq!(names(&tar(&[Entry::file("manifest.json", 0o644, docker)])), ["b:2", "c:3"]);
+        assert!(names(b"no archive").is_empty());
+    }
 
     #[test]
     fn an_archive_is_the_same_each_time() {

@@ -334,15 +334,23 @@ pub async fn import(socket: &Path, name: &str, archive: Vec<u8>) -> Result<(), E
     Err(Error::Command(format!("image {name} was imported but the runtime does not list it")))
 }
 
-/// Imports an archive file; `name` is an image that it holds.
-pub async fn import_file(socket: &Path, name: &str, path: &Path) -> Result<(), Error> {
+/// Imports an archive file and gives the names of the images in it.
+pub async fn import_file(socket: &Path, path: &Path) -> Result<Vec<String>, Error> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(format!("read {}", path.display()), &error))?;
-    import(socket, name, bytes).await
+    let names = crate::archive::names(&bytes);
+    let Some(first) = names.first() else {
+        return Err(Error::Command(format!(
+            "{} names no image: is it an OCI or docker archive with a tag?",
+            path.display()
+        )));
+    };
+    import(socket, first, bytes).await?;
+    Ok(names)
 }
 
-/// Takes everything away: pods, tasks, shims, containerd itself, its mounts, the cgroup `cgroup_root` (such as
-/// `/kubepods`), its files. Works on what is left of a dead one too, and may be repeated.
-pub async fn remove(config: &Config, cgroup_root: &str) -> Result<(), Error> {
+/// Ends everything that runs: pods, tasks, shims, containerd itself, their mounts, the cgroup `cgroup_root` (such as
+/// `/kubepods`). Images stay. Works on what is left of a dead one too, and may be repeated.
+pub async fn stop(config: &Config, cgroup_root: &str) -> Result<(), Error> {
     if live_pid(config).is_some() {
         let client = cri::connect(&config.socket);
         // A runtime that hangs must not keep us: what it does not end is killed below.
@@ -366,9 +374,7 @@ pub async fn remove(config: &Config, cgroup_root: &str) -> Result<(), Error> {
     unmount_under(&config.state);
     unmount_under(&config.root);
     cgroups::remove(cgroup_root);
-    for folder in [&config.state, &config.root] {
-        remove_folder(folder)?;
-    }
+    remove_folder(&config.state)?;
     for file in [&config.socket, &config.pid_file, &config.config_file] {
         let _ = std::fs::remove_file(file);
         let _ = std::fs::remove_file(file.with_extension("sock.ttrpc"));
@@ -377,6 +383,12 @@ pub async fn remove(config: &Config, cgroup_root: &str) -> Result<(), Error> {
         let _ = std::fs::remove_dir(parent);
     }
     Ok(())
+}
+
+/// [`stop`], and images and snapshots go too.
+pub async fn remove(config: &Config, cgroup_root: &str) -> Result<(), Error> {
+    stop(config, cgroup_root).await?;
+    remove_folder(&config.root)
 }
 
 fn remove_folder(folder: &Path) -> Result<(), Error> {

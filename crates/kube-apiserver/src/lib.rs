@@ -40,6 +40,8 @@ mod verbs;
 mod watching;
 
 pub use options::{Backend, Options};
+pub use paths::GIT_VERSION;
+pub use registry::UserInfo;
 pub use start::{Server, start};
 
 use std::sync::Arc;

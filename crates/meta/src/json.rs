@@ -463,20 +463,45 @@ fn place(message: &dyn Message, key: &str, hint: usize) -> Option<(usize, Option
     None
 }
 
+/// Keys of one object that have been read, so that a second one is noticed: known fields by their place, the few others
+/// (inlined and unknown ones) by name.
+#[derive(Default)]
+struct Seen {
+    places: u128,
+    others: Vec<String>,
+}
+
+impl Seen {
+    /// Whether the key stood there before.
+    fn again(&mut self, place: Option<(usize, Option<usize>)>, key: &str) -> bool {
+        if let Some((at @ 0..128, None)) = place {
+            let bit = 1u128 << at;
+            let before = self.places & bit != 0;
+            self.places |= bit;
+            return before;
+        }
+        let before = self.others.iter().any(|known| known == key);
+        if !before && self.others.len() < MAX_NOTES {
+            self.others.push(key.to_string());
+        }
+        before
+    }
+}
+
 fn read_field(
     message: &mut dyn Message,
     reader: &mut Reader<'_, '_>,
     key: &str,
-    hint: &mut usize,
+    place_of_key: Option<(usize, Option<usize>)>,
 ) -> Result<(), Error> {
-    match place(message, key, *hint) {
+    match place_of_key {
         None => reader.unknown(),
-        Some((at, None)) => {
-            *hint = at + 1;
-            message.field_mut(at).read_json(reader)
-        }
+        Some((at, None)) => message.field_mut(at).read_json(reader),
         Some((_, Some(inline))) => match message.field_mut(inline).as_message_mut() {
-            Some(inner) => read_field(inner, reader, key, &mut 0),
+            Some(inner) => {
+                let at = place(inner, key, 0);
+                read_field(inner, reader, key, at)
+            }
             None => reader.unknown(),
         },
     }
@@ -489,17 +514,18 @@ pub fn read_message(message: &mut dyn Message, reader: &mut Reader<'_, '_>) -> R
     let descriptor = message.descriptor();
     let outer = std::mem::replace(&mut reader.owner, descriptor.name);
     let mut hint = 0;
-    // Keys seen so far; messages have few fields, so a list is quicker than a set.
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen = Seen::default();
     let wanted = descriptor.definition.rsplit_once("io.k8s.api.").map_or(descriptor.name, |(_, name)| name);
     reader.object(wanted, |reader, key| {
         reader.owner = descriptor.name;
-        if seen.iter().any(|known| known == key) {
+        let at = place(message, key, hint);
+        if seen.again(at, key) {
             reader.duplicate(key);
-        } else {
-            seen.push(key.to_string());
         }
-        read_field(message, reader, key, &mut hint)
+        if let Some((own, None)) = at {
+            hint = own + 1;
+        }
+        read_field(message, reader, key, at)
     })?;
     reader.owner = outer;
     Ok(())

@@ -1,0 +1,73 @@
+//! What is known of a server that runs: written by it, read by `status`, `logs`, `down` and `reset`.
+
+use crate::layout::Layout;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Running {
+    pub pid: i32,
+    pub version: String,
+    pub server: String,
+    pub kubeconfig: PathBuf,
+    pub data_dir: PathBuf,
+    pub components: Vec<String>,
+    pub node: Option<String>,
+}
+
+impl Running {
+    /// The server that runs on this layout, if one does.
+    pub fn find(layout: &Layout) -> Option<Running> {
+        let text = std::fs::read(layout.running()).ok()?;
+        let running: Running = serde_json::from_slice(&text).ok()?;
+        alive(running.pid).then_some(running)
+    }
+
+    pub fn write(&self, layout: &Layout) -> Result<()> {
+        let path = layout.running();
+        let fresh = path.with_extension("new");
+        std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("writing {}", fresh.display()))?;
+        std::fs::rename(&fresh, &path).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// Whether `pid` is a process of this program, and not one that was given its number later.
+pub fn alive(pid: i32) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let dead = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
+    let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    !dead && program.ends_with(b"timonel")
+}
+
+/// Only one server may use a data directory: the lock lasts as long as the process.
+pub struct Lock {
+    _file: nix::fcntl::Flock<std::fs::File>,
+}
+
+impl Lock {
+    pub fn take(layout: &Layout) -> Result<Lock> {
+        let path = layout.lock();
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Lock { _file: file }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                let holder = Running::find(layout)
+                    .map_or_else(String::new, |running| format!(" (process {})", running.pid));
+                anyhow::bail!(
+                    "another server{holder} uses {}: stop it with `timonel down`, or name another directory with --data-dir",
+                    layout.data_dir.display()
+                )
+            }
+            Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+        }
+    }
+}
