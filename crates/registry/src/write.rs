@@ -365,26 +365,17 @@ impl Registry {
         let attributes = target.attributes(Operation::Update, Some(old));
         self.admission().admit(&attributes, Some(&mut *object)).await?;
         resource.default(&mut *object);
-        let before = old.metadata();
-        let metadata = object.metadata_mut();
-        metadata.generation = before.generation;
-        metadata.creation_timestamp = before.creation_timestamp;
-        metadata.self_link.clear();
-        if before.deletion_timestamp.is_some() {
-            metadata.deletion_timestamp = before.deletion_timestamp;
-        }
-        if before.deletion_grace_period_seconds.is_some() && metadata.deletion_grace_period_seconds.is_none()
-        {
-            metadata.deletion_grace_period_seconds = before.deletion_grace_period_seconds;
-        }
+        object.metadata_mut().generation = old.metadata().generation;
         let errors = match kind {
             UpdateKind::Spec => {
                 resource.prepare_for_update(&mut *object, old);
+                keep_system_fields(&mut *object, old);
                 resource.validate_update(&*object, old)
             }
             UpdateKind::Status | UpdateKind::Sub(_) => {
                 let subresource = kind.subresource();
                 resource.prepare_for_subresource(subresource, &mut *object, old);
+                keep_system_fields(&mut *object, old);
                 resource.validate_subresource(subresource, &*object, old)
             }
         };
@@ -541,6 +532,20 @@ fn check_identity(target: &Target<'_>, object: &mut dyn Object, old: &dyn Object
         return Err(target.modified());
     }
     Ok(())
+}
+
+/// What no update changes: when the object came to be, and that it is being deleted.
+fn keep_system_fields(object: &mut dyn Object, old: &dyn Object) {
+    let before = old.metadata();
+    let metadata = object.metadata_mut();
+    metadata.creation_timestamp = before.creation_timestamp;
+    metadata.self_link.clear();
+    if before.deletion_timestamp.is_some() {
+        metadata.deletion_timestamp = before.deletion_timestamp;
+    }
+    if metadata.deletion_grace_period_seconds.is_none() {
+        metadata.deletion_grace_period_seconds = before.deletion_grace_period_seconds;
+    }
 }
 
 /// Whether an update takes the last finalizer of an object whose deletion waits for nothing else.
