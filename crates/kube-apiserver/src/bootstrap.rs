@@ -28,6 +28,8 @@ pub struct Published {
     pub address: IpAddr,
     pub port: u16,
     pub service_range: String,
+    /// No other server is on the same store; else the endpoints of all are kept together.
+    pub alone: bool,
 }
 
 fn request() -> Request {
@@ -303,22 +305,32 @@ async fn publish(registry: &Registry, published: &Published) -> Result<(), ApiEr
         tracing::warn!("Found no address by which pods reach this server: set --advertise-address");
         return Ok(());
     }
-    let address = published.address.to_string();
+    if published.alone {
+        publish_endpoints(registry, &[published.address], published.port).await?;
+    }
+    Ok(())
+}
+
+/// The addresses behind the `kubernetes` Service.
+pub async fn publish_endpoints(registry: &Registry, addresses: &[IpAddr], port: u16) -> Result<(), ApiError> {
+    let Some(first) = addresses.first() else { return Ok(()) };
+    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let ips: Vec<Value> = addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
     let endpoints = json!({
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address}],
-            "ports": [{"name": "https", "port": published.port, "protocol": "TCP"}]}],
+        "subsets": [{"addresses": ips, "ports": ports}],
     });
     replace(registry, read::<Endpoints>(endpoints), |stored, wanted| stored.subsets == wanted.subsets)
         .await?;
-    let family = if published.address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let family = if first.is_ipv4() { "IPv4" } else { "IPv6" };
+    let each = |address: &IpAddr| json!({"addresses": [address.to_string()], "conditions": {"ready": true}});
     let slice = json!({
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": family,
-        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": published.port, "protocol": "TCP"}],
+        "endpoints": addresses.iter().map(each).collect::<Vec<Value>>(),
+        "ports": ports,
     });
     replace(registry, read::<EndpointSlice>(slice), |stored, wanted| {
         stored.endpoints == wanted.endpoints && stored.ports == wanted.ports

@@ -26,6 +26,7 @@ mod openapi;
 mod options;
 mod parameters;
 mod paths;
+mod peers;
 mod query;
 mod request;
 mod respond;

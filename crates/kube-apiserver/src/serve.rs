@@ -5,15 +5,19 @@ use crate::authn::Peer;
 use crate::body::RequestBody;
 use crate::filters::Caller;
 use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +40,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// What a client may send before it is read, by stream and by connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// How often the files of the serving certificate are looked at while connections come in.
+const RELOAD_EVERY: Duration = Duration::from_secs(60);
 /// How long running requests are waited for when the server ends.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -80,6 +86,72 @@ impl ClientCertVerifier for LenientVerifier {
     }
 }
 
+/// The serving certificate, read again when its files change: a renewed one is shown without a restart.
+#[derive(Debug)]
+struct Serving {
+    /// Certificate and key; `None` for one that is not in files.
+    files: Option<(PathBuf, PathBuf)>,
+    shown: ArcSwap<CertifiedKey>,
+    /// When the files were last looked at, and how they were then.
+    seen: Mutex<(Instant, Option<SystemTime>)>,
+}
+
+fn changed_at(files: &(PathBuf, PathBuf)) -> Option<SystemTime> {
+    let time = |path: &PathBuf| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+    time(&files.0).max(time(&files.1))
+}
+
+fn certified(pair: &pki::CertifiedKey) -> Result<CertifiedKey> {
+    let (chain, key) = pair.to_rustls()?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key)?;
+    let certified = CertifiedKey::new(chain, key);
+    certified.keys_match().context("the serving certificate does not fit its key")?;
+    Ok(certified)
+}
+
+impl Serving {
+    fn new(pair: &pki::CertifiedKey, files: Option<(PathBuf, PathBuf)>) -> Result<Self> {
+        let seen = files.as_ref().and_then(changed_at);
+        Ok(Serving {
+            files,
+            shown: ArcSwap::from_pointee(certified(pair)?),
+            seen: Mutex::new((Instant::now(), seen)),
+        })
+    }
+
+    /// Looks at the files at most every so often, and only when somebody connects.
+    fn refresh(&self) {
+        let Some(files) = &self.files else { return };
+        let mut seen = self.seen.lock();
+        if seen.0.elapsed() < RELOAD_EVERY {
+            return;
+        }
+        seen.0 = Instant::now();
+        let now = changed_at(files);
+        if now == seen.1 {
+            return;
+        }
+        let read = pki::CertifiedKey::read(&files.0, &files.1).map_err(anyhow::Error::from);
+        match read.and_then(|pair| certified(&pair)) {
+            Ok(fresh) => {
+                seen.1 = now;
+                self.shown.store(Arc::new(fresh));
+                tracing::info!(file = %files.0.display(), "Reloaded the serving certificate");
+            }
+            Err(error) => {
+                tracing::warn!(%error, file = %files.0.display(), "Kept the old serving certificate");
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Serving {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.refresh();
+        Some(self.shown.load_full())
+    }
+}
+
 /// The certificates the server shows and those it believes.
 pub struct Tls {
     config: Arc<ServerConfig>,
@@ -105,8 +177,9 @@ impl Tls {
         serving: &pki::CertifiedKey,
         client_ca_pem: Option<&str>,
         front_proxy_ca_pem: Option<&str>,
+        files: Option<(PathBuf, PathBuf)>,
     ) -> Result<Self> {
-        let (chain, key) = serving.to_rustls()?;
+        let shown = Serving::new(serving, files)?;
         let clients = client_ca_pem.map(verifier).transpose()?;
         let front_proxy = front_proxy_ca_pem.map(verifier).transpose()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -117,8 +190,7 @@ impl Tls {
             }
             None => builder.with_no_client_auth(),
         };
-        let mut config =
-            builder.with_single_cert(chain, key).context("the serving certificate does not fit its key")?;
+        let mut config = builder.with_cert_resolver(Arc::new(shown));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Tls { config: Arc::new(config), clients, front_proxy })
     }

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::options::{Backend, Options};
 use crate::serve::{self, Tls};
 use crate::transport::InProcess;
-use crate::{Api, admission, openapi};
+use crate::{Api, admission, openapi, peers};
 use anyhow::{Context, Result};
 use pki::token::Verifier;
 use pki::{Authority, CertRequest, CertifiedKey, PublicKey, Signer};
@@ -236,7 +236,12 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
         options.kubelet_preferred_address_types.clone(),
         options.kubelet_timeout,
     )?;
-    let tls = Tls::new(&material.serving, material.client_ca.as_deref(), material.front_proxy_ca.as_deref())?;
+    let tls = Tls::new(
+        &material.serving,
+        material.client_ca.as_deref(),
+        material.front_proxy_ca.as_deref(),
+        options.tls_cert_file.clone().zip(options.tls_private_key_file.clone()),
+    )?;
     let listener = serve::listen(SocketAddr::new(options.bind_address, options.secure_port)).await?;
     let addr = listener.local_addr()?;
     let store = open_store(&options)?;
@@ -292,8 +297,13 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
         shutdown: shutdown.clone(),
         options,
     });
-    let published =
-        Published { service_ip, address, port: addr.port(), service_range: service_range.to_string() };
+    let published = Published {
+        service_ip,
+        address,
+        port: addr.port(),
+        service_range: service_range.to_string(),
+        alone: api.options.backend()? != Backend::Etcd,
+    };
     let allocator = Allocator::new(&registry, service_range, node_ports);
     let chain = admission::Chain::new(
         &registry,
@@ -309,6 +319,9 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     if let Err(error) = api.bootstrap(&published, &material).await {
         api.shutdown.cancel();
         return Err(error).context("cannot create the objects that every cluster starts with");
+    }
+    if !published.alone && !published.address.is_loopback() {
+        tokio::spawn(peers::keep(Arc::clone(&registry), published, api.shutdown.clone()));
     }
     tracing::info!(%addr, "Serving the API");
     Ok(Server { addr, api, serving })

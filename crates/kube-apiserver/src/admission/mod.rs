@@ -2,6 +2,7 @@
 //!
 //! Invariant: `admit` may change the object, `validate` only refuses; both may run again for one request.
 
+mod certificates;
 mod limits;
 mod namespaces;
 mod nodes;
@@ -39,6 +40,9 @@ pub const PLUGINS: &[(&str, bool)] = &[
     // Needs the controllers that take the finalizers away again.
     ("StorageObjectInUseProtection", false),
     ("RuntimeClass", true),
+    ("CertificateApproval", true),
+    ("CertificateSigning", true),
+    ("CertificateSubjectRestriction", true),
     ("DefaultIngressClass", true),
     ("ResourceQuota", true),
 ];
@@ -47,9 +51,6 @@ pub const PLUGINS: &[(&str, bool)] = &[
 const ACCEPTED: &[&str] = &[
     "AlwaysAdmit",
     "AlwaysPullImages",
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
     "ClusterTrustBundleAttest",
     "DenyServiceExternalIPs",
     "EventRateLimit",
@@ -167,7 +168,9 @@ impl Admission for Chain {
         if !writes || !attributes.subresource.is_empty() {
             return Ok(());
         }
-        if is(attributes, "", "pods") {
+        if is(attributes, "certificates.k8s.io", "certificatesigningrequests") {
+            self.stamp_requester(attributes, object);
+        } else if is(attributes, "", "pods") {
             self.admit_pod(attributes, object).await?;
         } else if is(attributes, "", "services") {
             self.allocate(attributes, object).await?;
@@ -195,6 +198,11 @@ impl Admission for Chain {
             && let Some(object) = object
         {
             self.escalation(attributes, object)?;
+        }
+        if is(attributes, "certificates.k8s.io", "certificatesigningrequests")
+            && let Some(object) = object
+        {
+            self.check_certificates(attributes, object)?;
         }
         if is(attributes, "", "pods")
             && let Some(object) = object
