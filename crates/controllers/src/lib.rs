@@ -4,12 +4,17 @@
 //! a clock or speaks to a server. Applying plans to a view that does not otherwise change leads to an empty plan.
 #![forbid(unsafe_code)]
 
+pub mod clusterroles;
 mod controller;
+pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod garbagecollector;
+pub mod job;
 pub mod namespace;
+mod nodefit;
 pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod ownership;
@@ -19,10 +24,13 @@ pub mod podgc;
 mod replicas;
 pub mod replicaset;
 pub mod replicationcontroller;
+mod revisions;
 mod service;
 pub mod serviceaccount;
+pub mod statefulset;
 pub mod tainteviction;
 mod text;
+pub mod ttlafterfinished;
 
 pub use controller::{Context, Controller, Watch};
 pub use plan::{

@@ -3,10 +3,14 @@
 use crate::Options;
 use anyhow::Context as _;
 use controllers::Controller;
+use controllers::clusterroles::ClusterRoleAggregation;
+use controllers::daemonset::DaemonSets;
 use controllers::deployment::Deployments;
+use controllers::disruption::Disruption;
 use controllers::endpoints::EndpointsController;
 use controllers::endpointslice::EndpointSlices;
 use controllers::garbagecollector::GarbageCollector;
+use controllers::job::Jobs;
 use controllers::namespace::Namespaces;
 use controllers::nodeipam::NodeIpam;
 use controllers::nodelifecycle::NodeLifecycle;
@@ -14,7 +18,9 @@ use controllers::podgc::PodGc;
 use controllers::replicaset::ReplicaSets;
 use controllers::replicationcontroller::ReplicationControllers;
 use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
+use controllers::statefulset::StatefulSets;
 use controllers::tainteviction::TaintEviction;
+use controllers::ttlafterfinished::TtlAfterFinished;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +37,12 @@ pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
         (Arc::new(Deployments), options.concurrent_deployment_syncs),
         (Arc::new(ReplicaSets), options.concurrent_replicaset_syncs),
         (Arc::new(ReplicationControllers), options.concurrent_rc_syncs),
+        (Arc::new(StatefulSets), options.concurrent_statefulset_syncs),
+        (Arc::new(DaemonSets), options.concurrent_daemonset_syncs),
+        (Arc::new(Jobs), options.concurrent_job_syncs),
+        (Arc::new(TtlAfterFinished), options.concurrent_ttl_after_finished_syncs),
+        (Arc::new(Disruption), 1),
+        (Arc::new(ClusterRoleAggregation), 5),
         (Arc::new(EndpointsController), options.concurrent_endpoint_syncs),
         (
             Arc::new(EndpointSlices {

@@ -1,12 +1,15 @@
 //! The controllers against the real API server in this process: RBAC on, each with its own account, a kubelet played
 //! by the test.
 
-use api::apps::v1::{Deployment, ReplicaSet};
+use api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use api::batch::v1::Job;
 use api::codec;
 use api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, PodCondition, PodIP, Service, ServiceAccount,
 };
 use api::discovery::v1::EndpointSlice;
+use api::policy::v1::PodDisruptionBudget;
+use api::rbac::v1::ClusterRole;
 use api::{Object, Typed};
 use client::{Client, DeleteOptions, ListOptions, Propagation, Views};
 use kube_controller_manager::Options;
@@ -108,11 +111,17 @@ async fn kubelet(client: Client, token: CancellationToken) {
                 bound.expect("a pod can be bound");
                 continue;
             }
-            if pod.status.phase == "Running" {
+            if pod.status.phase != "Pending" {
                 continue;
             }
             count += 1;
             let mut next = pod.clone();
+            if pod.spec.restart_policy == "Never" {
+                // What is to end, ends.
+                next.status.phase = "Succeeded".into();
+                let _ = client.update_status(&next).await;
+                continue;
+            }
             next.status.phase = "Running".into();
             next.status.pod_ip = format!("10.244.0.{count}");
             next.status.pod_ips = vec![PodIP { ip: next.status.pod_ip.clone() }];
@@ -289,6 +298,66 @@ async fn owners_wait_for_their_dependents_or_let_them_go() {
             assert!(list::<Pod>(admin, "shop").await.is_empty(), "the owner went before its dependents");
         }
         gone.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_other_workloads_run() {
+    let cluster = start().await;
+    let admin = &cluster.admin;
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = "shop".into();
+    admin.create(&namespace).await.expect("a namespace can be made");
+    eventually("pods can be made", || async {
+        admin.get::<ServiceAccount>(&ObjectKey::new("shop", "default")).await.ok()
+    })
+    .await;
+    let template = |app: &str, more: &str| {
+        format!(
+            "template: {{metadata: {{labels: {{app: {app}}}}}, spec: {{containers: [{{name: c, image: 'i:1'}}]{more}}}}}"
+        )
+    };
+    let head = |name: &str| format!("metadata: {{name: {name}, namespace: shop}}\nspec:\n");
+    let selector = |app: &str| format!("  selector: {{matchLabels: {{app: {app}}}}}\n");
+
+    let text =
+        head("db") + "  replicas: 2\n  serviceName: db\n" + &selector("db") + "  " + &template("db", "");
+    admin.create(&object::<StatefulSet>(&text)).await.expect("a stateful set can be made");
+    let text = head("log") + &selector("log") + "  " + &template("log", "");
+    admin.create(&object::<DaemonSet>(&text)).await.expect("a daemon set can be made");
+    let text =
+        head("once") + "  completions: 3\n  parallelism: 2\n  " + &template("once", ", restartPolicy: Never");
+    admin.create(&object::<Job>(&text)).await.expect("a job can be made");
+    let text = head("db") + "  minAvailable: 1\n" + &selector("db");
+    admin.create(&object::<PodDisruptionBudget>(&text)).await.expect("a budget can be made");
+
+    let key = |name: &str| ObjectKey::new("shop", name);
+    eventually("the stateful set", || async {
+        let set = admin.get::<StatefulSet>(&key("db")).await.ok()?;
+        let done = set.status.available_replicas == 2 && !set.status.current_revision.is_empty();
+        done.then_some(())
+    })
+    .await;
+    eventually("the daemon set", || async {
+        let set = admin.get::<DaemonSet>(&key("log")).await.ok()?;
+        (set.status.desired_number_scheduled == 1 && set.status.number_available == 1).then_some(())
+    })
+    .await;
+    eventually("the job", || async {
+        let job = admin.get::<Job>(&key("once")).await.ok()?;
+        let complete = job.status.conditions.iter().any(|c| c.r#type == "Complete" && c.status == "True");
+        (complete && job.status.succeeded == 3).then_some(())
+    })
+    .await;
+    eventually("the budget", || async {
+        let budget = admin.get::<PodDisruptionBudget>(&key("db")).await.ok()?;
+        (budget.status.current_healthy == 2 && budget.status.disruptions_allowed == 1).then_some(())
+    })
+    .await;
+    eventually("the aggregated roles", || async {
+        let role = admin.get::<ClusterRole>(&ObjectKey::cluster("view")).await.ok()?;
+        (!role.rules.is_empty()).then_some(())
     })
     .await;
 }

@@ -41,7 +41,7 @@ pub(super) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 ///
 /// Upstream hashes a Go-specific dump, which nothing else can reproduce; the value only has to differ for templates
 /// that differ, and to stay the same for the same one.
-pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
+pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let mut bytes = Vec::new();
     meta::proto::write_fields(template, &mut bytes);
     if let Some(collisions) = collisions {

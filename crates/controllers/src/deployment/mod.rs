@@ -5,6 +5,8 @@ mod rollout;
 mod scaling;
 mod status;
 
+pub(crate) use history::template_hash;
+
 use crate::controller::{Context, Controller, Watch};
 use crate::ownership::{claim, controller_key, controller_of, is_controlled_by};
 use crate::plan::{Action, Note, Plan, Step};

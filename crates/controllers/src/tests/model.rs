@@ -287,17 +287,27 @@ impl Model {
             .truth
             .list::<Pod>()
             .filter(|pod| {
-                let leaving = pod.metadata.deletion_timestamp.is_some();
-                leaving || (healthy(pod) && !crate::pod::is_ready(pod))
+                if pod.metadata.deletion_timestamp.is_some() {
+                    // A finalizer holds what is over already.
+                    return pod.metadata.finalizers.is_empty() || !crate::pod::is_finished(pod);
+                }
+                healthy(pod) && !crate::pod::is_ready(pod)
             })
             .collect();
         let Some(pod) = moving.get(pick % moving.len().max(1)) else { return false };
+        let mut next = Pod::clone(pod);
         if pod.metadata.deletion_timestamp.is_some() {
-            self.drop_object(pod.as_ref());
+            if pod.metadata.finalizers.is_empty() {
+                self.drop_object(pod.as_ref());
+            } else {
+                next.status.phase = "Failed".into();
+                self.store(Box::new(next));
+            }
             return true;
         }
-        let mut next = Pod::clone(pod);
-        next.spec.node_name = "node".into();
+        if next.spec.node_name.is_empty() {
+            next.spec.node_name = bound_to(&next).unwrap_or_else(|| "node".into());
+        }
         next.status.phase = "Running".into();
         next.status.conditions = vec![PodCondition {
             r#type: "Ready".into(),
@@ -354,4 +364,11 @@ impl Model {
         }
         left
     }
+}
+
+/// The one node that a daemon's pod may go to.
+fn bound_to(pod: &Pod) -> Option<String> {
+    let affinity = pod.spec.affinity.as_deref()?.node_affinity.as_deref()?;
+    let selector = affinity.required_during_scheduling_ignored_during_execution.as_deref()?;
+    selector.node_selector_terms.first()?.match_fields.first()?.values.first().cloned()
 }
