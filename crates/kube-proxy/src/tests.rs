@@ -38,10 +38,7 @@ fn parse<T: meta::Message + Default>(yaml: &str) -> T {
     api::codec::from_json(&api::codec::yaml_to_json(yaml.as_bytes()).unwrap()).unwrap()
 }
 
-fn change<T: Object>(old: Option<&T>, new: Option<&T>) -> Change
-where
-    T: Clone,
-{
+fn change<T: Object + Clone>(old: Option<&T>, new: Option<&T>) -> Change {
     let shared = |object: Option<&T>| object.map(|object| Arc::new(object.clone()) as Arc<dyn Object>);
     let key = view::key_of(old.or(new).unwrap());
     Change { kind: view::kind_id::<T>(), key, old: shared(old), new: shared(new) }
