@@ -41,13 +41,15 @@ impl fmt::Display for Owner {
 #[derive(Clone, Debug)]
 pub(crate) struct Owned {
     pub set: Set,
+    /// The set's text as it was read, for as long as the set has not changed.
+    pub text: Option<FieldsV1>,
     pub api_version: String,
     pub time: Option<Time>,
 }
 
 impl Owned {
     pub fn none(api_version: &str) -> Self {
-        Owned { set: Set::default(), api_version: api_version.into(), time: None }
+        Owned { set: Set::default(), text: None, api_version: api_version.into(), time: None }
     }
 }
 
@@ -74,7 +76,8 @@ fn decode(entry: &ManagedFieldsEntry) -> Option<(Owner, Owned)> {
         api_version: if applies { String::new() } else { entry.api_version.clone() },
         subresource: entry.subresource.clone(),
     };
-    Some((owner, Owned { set, api_version: entry.api_version.clone(), time: entry.time }))
+    let text = entry.fields_v1.clone();
+    Some((owner, Owned { set, text, api_version: entry.api_version.clone(), time: entry.time }))
 }
 
 /// Entries that can be read; none at all if one cannot, as upstream does.
@@ -98,7 +101,7 @@ impl Managers {
                 api_version: owned.api_version,
                 time: owned.time,
                 fields_type: FIELDS_TYPE.into(),
-                fields_v1: Some(FieldsV1::from_json(&owned.set.encode())),
+                fields_v1: Some(owned.text.unwrap_or_else(|| FieldsV1::from_json(&owned.set.encode()))),
                 subresource: owner.subresource,
             })
             .collect();
@@ -153,6 +156,7 @@ impl Managers {
             }
             if let (Some(mut owned), Some(ancient)) = (self.0.remove(&owner), self.0.get(&bucket)) {
                 owned.set = owned.set.union(&ancient.set);
+                owned.text = None;
                 self.0.insert(bucket, owned);
                 count -= 1;
             }

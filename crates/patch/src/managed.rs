@@ -119,6 +119,7 @@ fn claim_changes(managers: &mut Managers, live: &Value, new: &Value, claim: &Cla
         let owner = claim.owner(false);
         let owned = managers.0.entry(owner).or_insert_with(|| Owned::none(claim.api_version));
         owned.set = owned.set.union(&changed);
+        owned.text = None;
         owned.api_version = claim.api_version.into();
         owned.time = Some(claim.now);
     }
@@ -129,7 +130,9 @@ fn claim_changes(managers: &mut Managers, live: &Value, new: &Value, claim: &Cla
 fn disown(managers: &mut Managers, comparison: &Comparison, except: Option<&Owner>) {
     let changed = comparison.modified.union(&comparison.added);
     for (owner, owned) in &mut managers.0 {
-        if Some(owner) != except {
+        let touched = owned.set.intersects(&changed) || owned.set.intersects(&comparison.removed);
+        if Some(owner) != except && touched {
+            owned.text = None;
             owned.set = owned.set.difference(&changed).difference(&comparison.removed);
         }
     }
@@ -204,7 +207,7 @@ fn apply_to(
     let last = managers.0.get(&owner).map(|owned| owned.set.clone()).unwrap_or_default();
     let set = field_set(shape, config).recursive_difference(&reset);
     let time = managers.0.get(&owner).and_then(|owned| owned.time);
-    managers.0.insert(owner.clone(), Owned { set, api_version: claim.api_version.into(), time });
+    managers.0.insert(owner.clone(), Owned { set, text: None, api_version: claim.api_version.into(), time });
     let merged = prune(shape, merged, &managers, &last);
     let comparison = compare(shape, Some(live), Some(&merged)).without(&reset);
     let changed = comparison.modified.union(&comparison.added);

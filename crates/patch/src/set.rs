@@ -209,6 +209,16 @@ impl Set {
         }
     }
 
+    /// Whether both have a member in common.
+    pub fn intersects(&self, other: &Set) -> bool {
+        let (few, many) =
+            if self.members.len() < other.members.len() { (self, other) } else { (other, self) };
+        few.members.iter().any(|element| many.members.contains(element))
+            || self.children.iter().any(|(element, ours)| {
+                other.children.get(element).is_some_and(|theirs| ours.intersects(theirs))
+            })
+    }
+
     /// What is here and not there; what lies below something there stays.
     pub fn difference(&self, other: &Set) -> Set {
         self.without(other, false)
@@ -352,6 +362,8 @@ mod tests {
         assert_eq!(a.difference(&b), Set::of_paths(&["spec.a", "status.x"]));
         assert_eq!(a.recursive_difference(&b), Set::of_paths(&["status.x"]));
         assert_eq!(a.intersection(&b), b);
+        assert!(a.intersects(&b) && b.intersects(&a));
+        assert!(!a.intersects(&Set::of_paths(&["spec.b", "status"])));
         assert_eq!(a.difference(&b).union(&b), a);
         assert_eq!(a.difference(&a), Set::default());
     }
