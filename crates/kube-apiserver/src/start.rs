@@ -216,16 +216,39 @@ async fn reach(store: &Arc<dyn Store>) -> Result<()> {
     last.await.map_err(|_| anyhow::anyhow!("the store did not answer within {} s", STORE_TIMEOUT.as_secs()))
 }
 
-/// Starts a server; it has bootstrapped and serves when this returns. It ends when the token is cancelled.
-pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Server> {
-    let service_range = options.service_range()?;
-    let node_ports = options.node_ports()?;
-    let modes = options.modes()?;
-    let plugins = admission::enabled(&options.enable_admission_plugins, &options.disable_admission_plugins)?;
-    options.backend()?;
-    let service_ip = service_range.hosts().next().context("--service-cluster-ip-range is empty")?;
-    let address = options.advertise_address.unwrap_or_else(own_address);
-    let mut material = Material::read(&options, service_ip, address)?;
+/// Opens the store and the registry over it; the admission chain comes later, as it reads through the registry.
+async fn open_registry(options: &Options) -> Result<Arc<Registry>> {
+    let store = open_store(options)?;
+    reach(&store).await?;
+    let registry_options = registry::Options {
+        event_ttl_seconds: i64::try_from(options.event_ttl.as_secs())?,
+        ..registry::Options::default()
+    };
+    Ok(Registry::with_options(store, Arc::new(AlwaysAdmit), &registry_options))
+}
+
+fn health(registry: &Arc<Registry>, shutdown: &CancellationToken) -> Health {
+    let health = Health::new();
+    health.add("etcd", true, {
+        let registry = Arc::clone(registry);
+        move || if registry.is_following() { Ok(()) } else { Err("the store is not followed".into()) }
+    });
+    health.add("shutdown", false, {
+        let shutdown = shutdown.clone();
+        move || if shutdown.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
+    });
+    HOOKS.iter().for_each(|hook| health.expect_hook(hook));
+    health
+}
+
+/// Puts the parts together; `host` is where clients are told to find the server.
+fn assemble(
+    options: Options,
+    material: &mut Material,
+    registry: Arc<Registry>,
+    host: String,
+    shutdown: &CancellationToken,
+) -> Result<Arc<Api>> {
     let static_tokens = match &options.token_auth_file {
         Some(path) => authn::read_static_tokens(path)?,
         None => Default::default(),
@@ -236,46 +259,18 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
         options.kubelet_preferred_address_types.clone(),
         options.kubelet_timeout,
     )?;
-    let tls = Tls::new(
-        &material.serving,
-        material.client_ca.as_deref(),
-        material.front_proxy_ca.as_deref(),
-        options.tls_cert_file.clone().zip(options.tls_private_key_file.clone()),
-    )?;
-    let listener = serve::listen(SocketAddr::new(options.bind_address, options.secure_port)).await?;
-    let addr = listener.local_addr()?;
-    let store = open_store(&options)?;
-    reach(&store).await?;
-    let registry_options = registry::Options {
-        event_ttl_seconds: i64::try_from(options.event_ttl.as_secs())?,
-        ..registry::Options::default()
-    };
-    let registry = Registry::with_options(store, Arc::new(AlwaysAdmit), &registry_options);
-    let access = Access::new(modes);
     let served: Vec<&'static dyn Resource> = resources::resources()
         .iter()
         .copied()
         .filter(|row| options.serves(row.group(), row.version(), row.enabled_by_default()))
         .collect();
-    let metrics = Arc::new(Metrics::default());
-    let health = Health::new();
-    health.add("etcd", true, {
-        let registry = Arc::clone(&registry);
-        move || if registry.is_following() { Ok(()) } else { Err("the store is not followed".into()) }
-    });
-    health.add("shutdown", false, {
-        let shutdown = shutdown.clone();
-        move || if shutdown.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
-    });
-    HOOKS.iter().for_each(|hook| health.expect_hook(hook));
-    let (reading, mutating) = (options.max_requests_inflight, options.max_mutating_requests_inflight);
     let jwks_uri = if options.service_account_jwks_uri.is_empty() {
-        format!("https://{address}:{}{}", addr.port(), pki::token::JWKS_PATH)
+        format!("https://{host}{}", pki::token::JWKS_PATH)
     } else {
         options.service_account_jwks_uri.clone()
     };
-    let api = Arc::new(Api {
-        discovery: Discovery::new(&served, format!("{address}:{}", addr.port())),
+    Ok(Arc::new(Api {
+        discovery: Discovery::new(&served, host),
         openapi: openapi::OpenApi::new(served),
         authn: Authenticator {
             registry: Arc::clone(&registry),
@@ -285,43 +280,56 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
             bootstrap_tokens: options.enable_bootstrap_token_auth,
             request_header: material.request_header.clone(),
         },
-        limits: Limits::new(reading, mutating),
+        limits: Limits::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
         issuer: options.issuers().remove(0),
-        registry: Arc::clone(&registry),
-        access,
-        metrics,
-        health,
+        health: health(&registry, shutdown),
+        access: Access::new(options.modes()?),
+        metrics: Arc::new(Metrics::default()),
+        registry,
         kubelet,
         signer: material.signer.take(),
         jwks_uri,
         shutdown: shutdown.clone(),
         options,
-    });
-    let published = Published {
-        service_ip,
-        address,
-        port: addr.port(),
-        service_range: service_range.to_string(),
-        alone: api.options.backend()? != Backend::Etcd,
-    };
+    }))
+}
+
+/// Starts a server; it has bootstrapped and serves when this returns. It ends when the token is cancelled.
+pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Server> {
+    let service_range = options.service_range()?;
+    let node_ports = options.node_ports()?;
+    let plugins = admission::enabled(&options.enable_admission_plugins, &options.disable_admission_plugins)?;
+    let alone = options.backend()? != Backend::Etcd;
+    options.modes()?;
+    let service_ip = service_range.hosts().next().context("--service-cluster-ip-range is empty")?;
+    let address = options.advertise_address.unwrap_or_else(own_address);
+    let mut material = Material::read(&options, service_ip, address)?;
+    let tls = Tls::new(
+        &material.serving,
+        material.client_ca.as_deref(),
+        material.front_proxy_ca.as_deref(),
+        options.tls_cert_file.clone().zip(options.tls_private_key_file.clone()),
+    )?;
+    let listener = serve::listen(SocketAddr::new(options.bind_address, options.secure_port)).await?;
+    let addr = listener.local_addr()?;
+    let registry = open_registry(&options).await?;
+    let host = SocketAddr::new(address, addr.port()).to_string();
+    let api = assemble(options, &mut material, Arc::clone(&registry), host, &shutdown)?;
     let allocator = Allocator::new(&registry, service_range, node_ports);
-    let chain = admission::Chain::new(
-        &registry,
-        Arc::clone(&api.access),
-        Arc::clone(&allocator),
-        plugins,
-        &api.options,
-    );
+    let (access, options) = (Arc::clone(&api.access), &api.options);
+    let chain = admission::Chain::new(&registry, access, Arc::clone(&allocator), plugins, options);
     registry.set_admission(chain);
     allocator.start(&shutdown).await.context("cannot read which addresses are taken")?;
     api.access.start(&registry, &shutdown).await?;
     let serving = tokio::spawn(serve::serve(Arc::clone(&api), listener, tls, shutdown));
+    let service_range = service_range.to_string();
+    let published = Published { service_ip, address, port: addr.port(), service_range, alone };
     if let Err(error) = api.bootstrap(&published, &material).await {
         api.shutdown.cancel();
         return Err(error).context("cannot create the objects that every cluster starts with");
     }
     if !published.alone && !published.address.is_loopback() {
-        tokio::spawn(peers::keep(Arc::clone(&registry), published, api.shutdown.clone()));
+        tokio::spawn(peers::keep(registry, published, api.shutdown.clone()));
     }
     tracing::info!(%addr, "Serving the API");
     Ok(Server { addr, api, serving })

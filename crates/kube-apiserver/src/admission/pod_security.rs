@@ -175,7 +175,12 @@ fn baseline(pod: &Pod, faults: &mut Vec<Fault>) {
         context.and_then(|context| context.proc_mount.as_deref()).is_some_and(|mount| mount != "Default")
     });
     add(faults, "procMount", masked, "must not set securityContext.procMount");
-    let pod_context = spec.security_context.as_deref();
+    unconfined(pod, faults);
+}
+
+/// Profiles switched off, and kernel settings beyond those that concern the pod alone.
+fn unconfined(pod: &Pod, faults: &mut Vec<Fault>) {
+    let pod_context = pod.spec.security_context.as_deref();
     let unconfined_pod = pod_context
         .and_then(|context| context.seccomp_profile.as_deref())
         .is_some_and(|profile| profile.r#type == "Unconfined");

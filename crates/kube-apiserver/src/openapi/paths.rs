@@ -159,34 +159,37 @@ impl Walk<'_> {
                     ..blank
                 }
             }
-            "delete" => {
-                self.options();
-                Operation {
-                    method: "delete",
-                    action: "delete",
-                    parameters: DELETE.to_vec(),
-                    body: Some((DELETE_OPTIONS.into(), false)),
-                    answers: vec![(200, STATUS.into()), (202, STATUS.into())],
-                    id: id("delete"),
-                    ..blank
-                }
-            }
-            "deletecollection" => {
-                self.options();
-                let list = LIST.iter().filter(|(name, _)| !matches!(*name, "watch" | "allowWatchBookmarks"));
-                Operation {
-                    method: "delete",
-                    action: "deletecollection",
-                    parameters: DELETE.iter().chain(list).copied().collect(),
-                    body: Some((DELETE_OPTIONS.into(), false)),
-                    answers: vec![(200, STATUS.into())],
-                    id: id("deletecollection"),
-                    ..blank
-                }
-            }
+            "delete" | "deletecollection" => self.deletion(verb, blank),
             // The watch of a collection is its list with a parameter.
             _ => return None,
         })
+    }
+
+    fn deletion(&mut self, verb: &str, blank: Operation) -> Operation {
+        self.definitions.add(&api::meta::v1::DELETE_OPTIONS);
+        self.definitions.add(&api::meta::v1::STATUS);
+        let kind = self.resource.kind();
+        let (single, deletion) = (
+            verb == "delete",
+            Operation { method: "delete", body: Some((DELETE_OPTIONS.into(), false)), ..blank },
+        );
+        if single {
+            return Operation {
+                action: "delete",
+                parameters: DELETE.to_vec(),
+                answers: vec![(200, STATUS.into()), (202, STATUS.into())],
+                id: format!("delete{kind}"),
+                ..deletion
+            };
+        }
+        let list = LIST.iter().filter(|(name, _)| !matches!(*name, "watch" | "allowWatchBookmarks"));
+        Operation {
+            action: "deletecollection",
+            parameters: DELETE.iter().chain(list).copied().collect(),
+            answers: vec![(200, STATUS.into())],
+            id: format!("deletecollection{kind}"),
+            ..deletion
+        }
     }
 
     fn sub_operation(&mut self, sub: &SubresourceFacts, verb: &str) -> Option<Operation> {
@@ -214,11 +217,6 @@ impl Walk<'_> {
             }
         }
         Some(operation)
-    }
-
-    fn options(&mut self) {
-        self.definitions.add(&api::meta::v1::DELETE_OPTIONS);
-        self.definitions.add(&api::meta::v1::STATUS);
     }
 
     fn patch_definition(&mut self) {
