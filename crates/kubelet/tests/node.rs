@@ -220,10 +220,24 @@ async fn a_node_runs_pods() {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
         .try_init();
-    let cluster = Cluster::start().await;
+    let cluster = std::sync::Arc::new(Cluster::start().await);
+    let story = tokio::spawn(live(cluster.clone()));
+    let told = story.await;
+    let root = cluster.path("");
+    container_runtime::remove(&cluster.runtime(), &cluster.group).await.unwrap();
+    container_runtime::unmount_under(&root);
+    drop(cluster);
+    told.unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&text(&root)), "{mounts}");
+}
+
+async fn live(cluster: std::sync::Arc<Cluster>) {
     let containerd = container_runtime::Containerd::start(cluster.runtime()).await.unwrap();
     container_runtime::import(containerd.socket(), IMAGE, busybox()).await.unwrap();
     let (token, running) = cluster.kubelet();
+    // Ended with this story, however it ends: a kubelet would start again what is being removed.
+    let _ends = token.clone().drop_guard();
 
     what_a_pod_is_given(&cluster).await;
     ends(&cluster).await;
@@ -234,15 +248,6 @@ async fn a_node_runs_pods() {
     let node: Node = cluster.admin.get(&ObjectKey::cluster(NODE)).await.unwrap();
     assert_eq!(node.metadata.labels["kubernetes.io/os"], "linux");
     assert_eq!(node.status.daemon_endpoints.kubelet_endpoint.port, i32::from(cluster.port));
-
-    let config = cluster.runtime();
-    let group = cluster.group.clone();
-    let root = cluster.path("");
-    container_runtime::remove(&config, &group).await.unwrap();
-    container_runtime::unmount_under(&root);
-    drop(cluster);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(&text(&root)), "{mounts}");
 }
 
 async fn what_a_pod_is_given(cluster: &Cluster) {
