@@ -12,6 +12,9 @@ pub struct Options {
     /// etcd servers to keep objects in, comma separated. Without them objects are kept in --data-dir.
     #[arg(long, value_delimiter = ',')]
     pub etcd_servers: Vec<String>,
+    /// How often history is compacted away in etcd; 0 leaves it to others.
+    #[arg(long, value_parser = duration, default_value = "5m")]
+    pub etcd_compaction_interval: Duration,
     #[arg(long)]
     pub etcd_cafile: Option<PathBuf>,
     #[arg(long)]

@@ -222,6 +222,9 @@ async fn open_registry(options: &Options) -> Result<Arc<Registry>> {
     reach(&store).await?;
     let registry_options = registry::Options {
         event_ttl_seconds: i64::try_from(options.event_ttl.as_secs())?,
+        // The embedded store bounds its own history; etcd keeps all until it is told.
+        compact_every: (options.backend()? == Backend::Etcd && !options.etcd_compaction_interval.is_zero())
+            .then_some(options.etcd_compaction_interval),
         ..registry::Options::default()
     };
     Ok(Registry::with_options(store, Arc::new(AlwaysAdmit), &registry_options))

@@ -46,7 +46,8 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
             break;
         };
         let lease = ObjectKey::new(election.namespace.clone(), election.name.clone());
-        let candidate = Election::new(client.clone(), lease, identity(), election.timing);
+        let own = options.identity.clone().unwrap_or_else(identity);
+        let candidate = Election::new(client.clone(), lease, own, election.timing);
         let Some(leadership) = candidate.acquire(&token).await else { break };
         let (lost, term) = (leadership.lost(), token.child_token());
         tokio::select! {

@@ -48,6 +48,9 @@ pub struct Options {
     /// How long a pod waits at most before it is tried again without an event
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub pod_max_in_unschedulable_pods_duration: Duration,
+    /// Who stands for election; made up from the host's name where it is not given.
+    #[arg(skip)]
+    pub identity: Option<String>,
 }
 
 impl Options {

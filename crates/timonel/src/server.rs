@@ -180,7 +180,7 @@ pub async fn run(layout: &Layout, args: &ServerArgs) -> Result<()> {
     let admin = client_for(&api, "kubernetes-admin", &["system:masters"]);
     addons::apply(&admin, args).await.context("writing the cluster's own objects")?;
 
-    let mut components = control_plane(args, &api)?;
+    let mut components = control_plane(layout, args, &api)?;
     if !args.no_node {
         components.extend(node(layout, args, &machine, &api)?);
     }
@@ -329,6 +329,19 @@ fn client_for(api: &kube_apiserver::Server, user: &str, groups: &[&str]) -> Clie
     Client::new(api.transport(UserInfo { name: user.into(), groups, ..UserInfo::default() }))
 }
 
+/// The name under which this installation stands for election. It lasts, so that a server that was killed goes on with
+/// the lease it held instead of waiting for it to expire.
+fn election_identity(layout: &Layout) -> Result<String> {
+    let path = layout.data_dir.join("identity");
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok(text.trim().to_string());
+    }
+    let host = nix::unistd::gethostname().context("reading the host's name")?.to_string_lossy().to_lowercase();
+    let identity = format!("{host}_{}", uuid::Uuid::new_v4());
+    std::fs::write(&path, &identity).with_context(|| format!("writing {}", path.display()))?;
+    Ok(identity)
+}
+
 /// Each controller writes as its own service account in kube-system, with what RBAC gives that one.
 fn controller_client(api: &kube_apiserver::Server, account: &str) -> Client {
     let user = format!("system:serviceaccount:kube-system:{account}");
@@ -336,13 +349,24 @@ fn controller_client(api: &kube_apiserver::Server, account: &str) -> Client {
         .with_user_agent(account)
 }
 
-fn control_plane(args: &ServerArgs, api: &Arc<kube_apiserver::Server>) -> Result<Vec<Component>> {
-    let mut flags =
-        vec![format!("--cluster-cidr={}", args.cluster_cidr), "--allocate-node-cidrs=true".to_string()];
-    flags.push(format!("--service-cluster-ip-range={}", args.service_cluster_ip_range));
+fn control_plane(layout: &Layout, args: &ServerArgs, api: &Arc<kube_apiserver::Server>) -> Result<Vec<Component>> {
+    // Nobody else can serve this store, so nobody else can lead; with etcd there may be others beside us.
+    let elect = format!("--leader-elect={}", !args.etcd_servers.is_empty());
+    let identity = Some(election_identity(layout)?);
+    let mut flags = vec![
+        elect.clone(),
+        format!("--cluster-cidr={}", args.cluster_cidr),
+        "--allocate-node-cidrs=true".to_string(),
+        format!("--service-cluster-ip-range={}", args.service_cluster_ip_range),
+        format!("--root-ca-file={}", pki::cluster::Layout::new(&layout.data_dir).ca_cert().display()),
+    ];
     flags.extend(args.extra("kube-controller-manager")?);
-    let controllers = parse_flags::<kube_controller_manager::Options>("kube-controller-manager", flags)?;
-    let scheduling = parse_flags::<kube_scheduler::Options>("kube-scheduler", args.extra("kube-scheduler")?)?;
+    let mut controllers = parse_flags::<kube_controller_manager::Options>("kube-controller-manager", flags)?;
+    controllers.identity = identity.clone();
+    let mut flags = vec![elect];
+    flags.extend(args.extra("kube-scheduler")?);
+    let mut scheduling = parse_flags::<kube_scheduler::Options>("kube-scheduler", flags)?;
+    scheduling.identity = identity;
     let controllers_client = client_for(api, "system:kube-controller-manager", &[]);
     let scheduling_client = client_for(api, "system:kube-scheduler", &[]);
     let api = Arc::clone(api);
