@@ -43,29 +43,30 @@ pub fn busybox(name: &str) -> Result<Vec<u8>> {
     .to_tar())
 }
 
+/// Where the test server's libraries lie: not where the static busybox beside it would find and mix them in.
+const LIBRARIES: &str = "opt/testserver";
+
 /// The test server, with busybox beside it for `exec`.
 pub fn server(name: &str) -> Result<Vec<u8>> {
     let program = binary("testserver")?;
     let mut entries = busybox_entries()?;
+    entries.extend(["opt", LIBRARIES].map(|path| Entry::folder(path, 0o755)));
+    let mut loader = None;
     for library in libraries(&program)? {
-        entries.push(Entry::file(library.trim_start_matches('/'), 0o755, std::fs::read(&library)?));
-    }
-    let mut known = std::collections::BTreeSet::new();
-    for entry in entries.clone() {
-        for folder in Path::new(&entry.path).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
-            if known.insert(folder.to_path_buf())
-                && !entries.iter().any(|other| Path::new(&other.path) == folder)
-            {
-                entries.insert(0, Entry::folder(&folder.to_string_lossy(), 0o755));
-            }
+        let file = library.rsplit('/').next().context("a path has a last part")?;
+        let place = format!("{LIBRARIES}/{file}");
+        if file.starts_with("ld-linux") {
+            loader = Some(format!("/{place}"));
         }
+        entries.push(Entry::file(&place, 0o755, std::fs::read(&library)?));
     }
-    entries.sort_by_key(|entry| entry.path.matches('/').count());
     entries.push(Entry::file("bin/testserver", 0o755, std::fs::read(&program)?));
+    let loader = loader.context("ldd names no loader")?;
+    let entrypoint = [loader.as_str(), "--library-path", &format!("/{LIBRARIES}"), "/bin/testserver"];
     Ok(Archive {
         name: name.into(),
         entries,
-        entrypoint: vec!["/bin/testserver".into()],
+        entrypoint: entrypoint.map(String::from).to_vec(),
         ..Archive::default()
     }
     .to_tar())

@@ -3,15 +3,81 @@
 use crate::respond::BodyError;
 use api::errors::ApiError;
 use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// Longest body of a request, in bytes; upstream's limit for what etcd then has to take.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
+/// A request's body that whoever answers shares with its reader.
+///
+/// HTTP/2 resets a stream whose request is dropped before its answer has ended, and clients then report a broken stream
+/// instead of the answer. So the answer to a request that is refused unread holds on to the rest of it.
+#[derive(Clone)]
+pub struct Held(Arc<Mutex<Incoming>>);
+
+impl Held {
+    pub fn new(body: Incoming) -> Self {
+        Held(Arc::new(Mutex::new(body)))
+    }
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut *self.0.lock()).poll_frame(context)
+    }
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().size_hint()
+    }
+}
+
+/// An answer's body that lets go of the request only when it has ended.
+pub struct Answer<B> {
+    body: B,
+    _request: Held,
+}
+
+impl<B> Answer<B> {
+    pub fn new(body: B, request: Held) -> Self {
+        Answer { body, _request: request }
+    }
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A request's body, not yet read.
 pub enum RequestBody {
-    Wire(Incoming),
+    Wire(Held),
     Whole(Bytes),
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Api;
 use crate::authn::Peer;
-use crate::body::RequestBody;
+use crate::body::{Answer, Held, RequestBody};
 use crate::filters::Caller;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -288,8 +288,11 @@ async fn connection(
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (api, peer) = (Arc::clone(&api), peer.clone());
         async move {
-            let request = request.map(RequestBody::Wire);
-            Ok::<_, std::convert::Infallible>(api.handle(Caller::Wire(peer), request).await)
+            let (parts, body) = request.into_parts();
+            let held = Held::new(body);
+            let request = http::Request::from_parts(parts, RequestBody::Wire(held.clone()));
+            let answer = api.handle(Caller::Wire(peer), request).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| Answer::new(body, held)))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -708,7 +708,10 @@ spec:
   initContainers: [{name: side, image: i, restartPolicy: Always}]
   containers: [{name: c, image: i}]
 ";
-    check(pod, "sync\n exit c-0 0\n", expect![[r#"
+    check(
+        pod,
+        "sync\n exit c-0 0\n",
+        expect![[r#"
            0.000 > sync
            0.000 prepare volumes
            0.000 create sandbox 0
@@ -727,7 +730,8 @@ spec:
            0.000 status Succeeded ["PodReadyToStartContainers", "Initialized"] | side #0 Error 143 | c #0 Completed 0
            0.000 cleanup
            0.000 status Succeeded ["Initialized"] | side #0 Error 143 | c #0 Completed 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -336,7 +336,8 @@ fn election_identity(layout: &Layout) -> Result<String> {
     if let Ok(text) = std::fs::read_to_string(&path) {
         return Ok(text.trim().to_string());
     }
-    let host = nix::unistd::gethostname().context("reading the host's name")?.to_string_lossy().to_lowercase();
+    let host =
+        nix::unistd::gethostname().context("reading the host's name")?.to_string_lossy().to_lowercase();
     let identity = format!("{host}_{}", uuid::Uuid::new_v4());
     std::fs::write(&path, &identity).with_context(|| format!("writing {}", path.display()))?;
     Ok(identity)
@@ -349,7 +350,11 @@ fn controller_client(api: &kube_apiserver::Server, account: &str) -> Client {
         .with_user_agent(account)
 }
 
-fn control_plane(layout: &Layout, args: &ServerArgs, api: &Arc<kube_apiserver::Server>) -> Result<Vec<Component>> {
+fn control_plane(
+    layout: &Layout,
+    args: &ServerArgs,
+    api: &Arc<kube_apiserver::Server>,
+) -> Result<Vec<Component>> {
     // Nobody else can serve this store, so nobody else can lead; with etcd there may be others beside us.
     let elect = format!("--leader-elect={}", !args.etcd_servers.is_empty());
     let identity = Some(election_identity(layout)?);

@@ -76,12 +76,12 @@ pub fn loses_nothing(cluster: &Cluster) -> Result<()> {
 fn write(cluster: &Cluster, writer: usize, wanted: usize, stop: &AtomicBool) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let mut next = 0;
-    while acknowledged.len() < wanted && !(stop.load(Ordering::Relaxed) && acknowledged.len() >= BATCH) {
+    while acknowledged.len() < wanted && !stop.load(Ordering::Relaxed) {
         let names: Vec<String> = (next..next + BATCH).map(|at| format!("w{writer}-{at}")).collect();
         next += BATCH;
         let manifests: Vec<String> = names
             .iter()
-            .map(|name| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: crash}}\ndata: {{x: y}}\n"))
+            .map(|name| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: crash}}\ndata: {{key: value}}\n"))
             .collect();
         let path = std::env::temp_dir().join(format!("timonel-crash-{}-{writer}.yaml", std::process::id()));
         if std::fs::write(&path, manifests.join("---\n")).is_err() {

@@ -76,25 +76,34 @@ pub fn apply_merges(cluster: &Cluster) -> Result<()> {
     let data = cluster.field(&["configmap", "merged"], ".data")?;
     ensure!(data == r#"{"mine":"two","theirs":"kept"}"#, "client-side apply merged to {data}");
 
-    let server_side = |value: &str| {
-        format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: merged\n  namespace: default\ndata:\n  theirs: {value}\n"
-        )
-    };
+    cluster.kubectl(&["delete", "configmap", "merged"])?;
+    server_side(cluster)
+}
+
+/// Two managers of one object: the second's claim on the first's field is a conflict that names both, until forced.
+fn server_side(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&[
+        "create",
+        "configmap",
+        "shared",
+        "--from-literal=mine=two",
+        "--from-literal=theirs=kept",
+    ])?;
+    let claim = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: shared\n  namespace: default\ndata:\n  theirs: taken\n";
     let apply = ["apply", "--server-side", "--field-manager=third", "-f", "-"];
-    let Err(conflict) = cluster.kubectl_with_input(&apply, &server_side("taken")) else {
+    let Err(conflict) = cluster.kubectl_with_input(&apply, claim) else {
         anyhow::bail!("a field of another manager was taken without a conflict");
     };
     let text = format!("{conflict:#}");
     ensure!(
-        text.contains("conflict with \"other\"") && text.contains(".data.theirs"),
+        text.contains("conflict with \"kubectl-create\"") && text.contains(".data.theirs"),
         "the conflict is not named: {text}"
     );
     cluster.kubectl_with_input(
         &["apply", "--server-side", "--force-conflicts", "--field-manager=third", "-f", "-"],
-        &server_side("taken"),
+        claim,
     )?;
-    let data = cluster.field(&["configmap", "merged"], ".data")?;
+    let data = cluster.field(&["configmap", "shared"], ".data")?;
     ensure!(data == r#"{"mine":"two","theirs":"taken"}"#, "server-side apply merged to {data}");
-    cluster.kubectl(&["delete", "configmap", "merged"]).map(|_| ())
+    cluster.kubectl(&["delete", "configmap", "shared"]).map(|_| ())
 }

@@ -200,8 +200,10 @@ fn copies(cluster: &Cluster) -> Result<()> {
 fn forwards(cluster: &Cluster) -> Result<()> {
     let mut forwarder =
         cluster.kubectl_command(&["port-forward", "pod/talker", ":8080"]).stdout(Stdio::piped()).spawn()?;
+    // kubectl goes on talking: its output must stay open.
+    let mut told = BufReader::new(forwarder.stdout.take().context("piped")?);
     let mut first = String::new();
-    BufReader::new(forwarder.stdout.take().context("piped")?).read_line(&mut first)?;
+    told.read_line(&mut first)?;
     let port = first
         .split("127.0.0.1:")
         .nth(1)
