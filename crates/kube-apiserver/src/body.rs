@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Longest body of a request, in bytes; upstream's limit for what etcd then has to take.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -21,9 +22,29 @@ pub const MAX_BODY: usize = 3 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Held(Arc<Mutex<Incoming>>);
 
+/// How much of a refused request is read to its end, in bytes and in time, before its stream is cut after all.
+const DRAIN_BYTES_MAX: usize = 2 * MAX_BODY;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
+
 impl Held {
     pub fn new(body: Incoming) -> Self {
         Held(Arc::new(Mutex::new(body)))
+    }
+
+    /// Reads on what nobody will read, so that the client has sent all before it gets its refusal.
+    pub async fn drain(&self) {
+        let mut rest = self.clone();
+        let reading = async {
+            let mut read_bytes = 0;
+            while let Some(Ok(frame)) = rest.frame().await {
+                read_bytes += frame.data_ref().map_or(0, Bytes::len);
+                if read_bytes > DRAIN_BYTES_MAX {
+                    break;
+                }
+            }
+        };
+        // Past the limit the stream is reset, which most clients understand too.
+        let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
     }
 }
 

@@ -292,6 +292,9 @@ async fn connection(
             let held = Held::new(body);
             let request = http::Request::from_parts(parts, RequestBody::Wire(held.clone()));
             let answer = api.handle(Caller::Wire(peer), request).await;
+            if answer.status().is_client_error() || answer.status().is_server_error() {
+                held.drain().await;
+            }
             Ok::<_, std::convert::Infallible>(answer.map(|body| Answer::new(body, held)))
         }
     });

@@ -2,8 +2,11 @@
 
 use crate::layout::Layout;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,29 +48,33 @@ pub fn alive(pid: i32) -> bool {
 
 /// Only one server may use a data directory: the lock lasts as long as the process.
 pub struct Lock {
-    _file: nix::fcntl::Flock<std::fs::File>,
+    _file: Flock<std::fs::File>,
 }
+
+/// A server that was killed holds its lock until the kernel has taken it apart.
+const DYING_HOLDER: Duration = Duration::from_secs(5);
 
 impl Lock {
     pub fn take(layout: &Layout) -> Result<Lock> {
         let path = layout.lock();
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("opening {}", path.display()))?;
-        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Lock { _file: file }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                let holder = Running::find(layout)
-                    .map_or_else(String::new, |running| format!(" (process {})", running.pid));
+        let open = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let mut file = open.with_context(|| format!("opening {}", path.display()))?;
+        let deadline = Instant::now() + DYING_HOLDER;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => return Ok(Lock { _file: file }),
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, error)) => return Err(error).with_context(|| format!("locking {}", path.display())),
+            };
+            let holder = Running::find(layout);
+            if holder.is_some() || Instant::now() > deadline {
+                let holder = holder.map_or_else(String::new, |running| format!(" (process {})", running.pid));
                 anyhow::bail!(
                     "another server{holder} uses {}: stop it with `timonel down`, or name another directory with --data-dir",
                     layout.data_dir.display()
-                )
+                );
             }
-            Err((_, error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

@@ -119,6 +119,12 @@ pub fn rolling_update(cluster: &Cluster) -> Result<()> {
     let patch = r#"{"spec":{"strategy":{"rollingUpdate":{"maxUnavailable":0,"maxSurge":1}},"template":{"spec":{"containers":[{"name":"server","lifecycle":{"preStop":{"sleep":{"seconds":1}}}}]}}}}"#;
     cluster.kubectl(&["-n", "services", "patch", "deployment", "echo", "-p", patch])?;
     cluster.kubectl(&["-n", "services", "rollout", "status", "deployment/echo", "--timeout=120s"])?;
+    // The pods of before have no such hook: the load begins when they are gone.
+    eventually(30, || {
+        let pods = cluster.kubectl(&["-n", "services", "get", "pods", "-l", "app=echo", "-o", "name"])?;
+        ensure!(pods.lines().count() == 4, "old pods are still there: {pods}");
+        Ok(())
+    })?;
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let load: Vec<_> = (0..2)
         .map(|_| {

@@ -73,7 +73,7 @@ pub fn answer(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["-n", "services", "wait", "pod/client", "--for=condition=Ready", "--timeout=60s"])?;
     let ip = cluster.field(&["-n", "services", "service", "echo"], ".spec.clusterIP")?;
     for url in ["echo", "echo.services", "echo.services.svc.cluster.local", "elsewhere", ip.as_str()] {
-        let name = eventually(10, || inside(cluster, &format!("wget -T 3 -qO- http://{url}/")))
+        let name = eventually(10, || inside(cluster, &format!("wget -qO- http://{url}/")))
             .with_context(|| url.to_string())?;
         ensure!(name.starts_with("echo-"), "{url} answered {name:?}");
     }
