@@ -72,6 +72,11 @@ fn cgroups(facts: &mut BTreeSet<String>) {
 fn processes(facts: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // A process that has ended and waits for its parent to notice is nothing left behind.
+        if stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')) {
+            continue;
+        }
         let name = name.trim();
         if ["timonel", "containerd", "containerd-shim", "runc", "pause"]
             .iter()
