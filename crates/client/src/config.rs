@@ -78,7 +78,11 @@ impl Default for TlsFiles {
 impl Config {
     /// What the current context of a kubeconfig says.
     pub fn from_kubeconfig(path: &Path) -> Result<Self, Error> {
-        let file = Kubeconfig::read(path).map_err(|error| Error::Request(error.to_string()))?;
+        let file = Kubeconfig::read(path).map_err(|error| {
+            let cause =
+                std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+            Error::Request(format!("{error}{cause}"))
+        })?;
         Self::from_context(file)
     }
 

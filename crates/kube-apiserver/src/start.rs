@@ -26,6 +26,8 @@ use store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// The pause between two tries of a store that does not answer.
+const STORE_RETRY: Duration = Duration::from_millis(500);
 /// How long a start waits for the store to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -203,23 +205,32 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
 }
 
 /// Waits for the first answer of the store, so that an etcd that is not there is one clear line.
-async fn reach(store: &Arc<dyn Store>) -> Result<()> {
-    let last = tokio::time::timeout(STORE_TIMEOUT, async {
-        loop {
-            match store.revision().await {
-                Ok(_) => return,
-                Err(error) => tracing::warn!(%error, "Could not reach the store yet"),
+async fn reach(store: &Arc<dyn Store>, options: &Options) -> Result<()> {
+    let mut told = String::new();
+    let answered = async {
+        while let Err(error) = store.revision().await {
+            let text = error.to_string();
+            if text != told {
+                tracing::warn!(%error, "Could not reach the store yet");
+                told = text;
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(STORE_RETRY).await;
         }
-    });
-    last.await.map_err(|_| anyhow::anyhow!("the store did not answer within {} s", STORE_TIMEOUT.as_secs()))
+    };
+    if tokio::time::timeout(STORE_TIMEOUT, answered).await.is_ok() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "no answer within {} s from etcd at {}: is it running, and is --etcd-servers right? Last: {told}",
+        STORE_TIMEOUT.as_secs(),
+        options.etcd_servers.join(",")
+    )
 }
 
 /// Opens the store and the registry over it; the admission chain comes later, as it reads through the registry.
 async fn open_registry(options: &Options) -> Result<Arc<Registry>> {
     let store = open_store(options)?;
-    reach(&store).await?;
+    reach(&store, options).await?;
     let registry_options = registry::Options {
         event_ttl_seconds: i64::try_from(options.event_ttl.as_secs())?,
         // The embedded store bounds its own history; etcd keeps all until it is told.

@@ -35,7 +35,10 @@ pub fn logs(layout: &Layout, args: &LogsArgs) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(last_lines(&text, args.tail))?;
     let mut at = text.len() as u64;
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(FOLLOW_INTERVAL);
         if std::fs::metadata(&path)?.len() < at {
             log = std::fs::File::open(&path)?;
@@ -45,7 +48,6 @@ pub fn logs(layout: &Layout, args: &LogsArgs) -> Result<()> {
         at += std::io::copy(&mut log, &mut out)?;
         out.flush()?;
     }
-    Ok(())
 }
 
 fn last_lines(text: &[u8], count: usize) -> &[u8] {

@@ -29,6 +29,8 @@ struct Cli {
     command: Command,
 }
 
+/// One is made in the life of the process, so its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Subcommand)]
 enum Command {
     /// Start a cluster on this machine, in the background.
@@ -101,7 +103,6 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("timonel: {error:#}");
-            tracing::error!(error = format!("{error:#}"), "Ended with an error");
             ExitCode::FAILURE
         }
     }

@@ -132,6 +132,21 @@ pub fn outward_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
+/// A wrong flag is told before anything is touched.
+fn check_flags(layout: &Layout, args: &ServerArgs, machine: &Machine) -> Result<()> {
+    first_address(&args.service_cluster_ip_range)?;
+    parse_flags::<kube_apiserver::Options>("kube-apiserver", apiserver_flags(layout, args, machine)?)?;
+    parse_flags::<kube_controller_manager::Options>(
+        "kube-controller-manager",
+        args.extra("kube-controller-manager")?,
+    )?;
+    parse_flags::<kube_scheduler::Options>("kube-scheduler", args.extra("kube-scheduler")?)?;
+    parse_flags::<kubelet::Options>("kubelet", args.extra("kubelet")?)?;
+    parse_flags::<kube_proxy::Options>("kube-proxy", args.extra("kube-proxy")?)?;
+    parse_flags::<cluster_dns::Options>("cluster-dns", args.extra("cluster-dns")?)?;
+    Ok(())
+}
+
 /// Says what is in the way before anything is touched.
 fn preflight(args: &ServerArgs) -> Result<()> {
     if !args.no_node && !nix::unistd::geteuid().is_root() {
@@ -159,15 +174,13 @@ fn preflight(args: &ServerArgs) -> Result<()> {
 /// Runs until a signal comes.
 pub async fn run(layout: &Layout, args: &ServerArgs) -> Result<()> {
     let progress = Progress::begin();
-    for component in components::NAMES {
-        args.extra(component)?;
-    }
+    let machine = Machine::look(args)?;
+    check_flags(layout, args, &machine)?;
     private_dir(&layout.data_dir)?;
     private_dir(&layout.run_dir)?;
     let _lock = Lock::take(layout)?;
     preflight(args)?;
     logging::to_files(&layout.logs())?;
-    let machine = Machine::look(args)?;
     let server_url = identities(layout, args, &machine)?;
     progress.stage("certificates and identities in place");
 
