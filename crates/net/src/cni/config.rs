@@ -71,14 +71,18 @@ impl Attachment {
 }
 
 /// A host port, as the runtime passes it under the capability `portMappings`.
+///
+/// The convention writes `hostPort`; containerd writes Go's field names, which Go's decoder takes in any case.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
-    #[serde(default)]
+    #[serde(default, alias = "Protocol")]
     pub protocol: String,
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", alias = "HostIP")]
     pub host_ip: String,
 }
 
@@ -204,5 +208,20 @@ impl NetworkConfig {
             ));
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_ports_are_read_in_both_spellings() {
+        let ours = r#"{"hostPort": 80, "containerPort": 8080, "protocol": "tcp", "hostIP": "192.0.2.1"}"#;
+        let containerds =
+            r#"{"HostPort": 80, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": "192.0.2.1"}"#;
+        let read = |text| serde_json::from_str::<PortMapping>(text).unwrap();
+        assert_eq!(read(ours), read(containerds));
+        assert_eq!(read(containerds).host_port, 80);
     }
 }
