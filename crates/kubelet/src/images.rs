@@ -160,7 +160,7 @@ async fn credentials(ctx: &Context, pod: &Pod, image: &str) -> Vec<Option<AuthCo
         let auths = if nested { &value["auths"] } else { &value };
         for (server, entry) in auths.as_object().into_iter().flatten() {
             if matches(server, image) {
-                found.push(Some(auth_config(entry, server)));
+                found.push(Some(auth_config(entry)));
             }
         }
     }
@@ -192,14 +192,15 @@ fn matches(server: &str, image: &str) -> bool {
     parts_match(host, registry) && path_matches
 }
 
-fn auth_config(entry: &serde_json::Value, server: &str) -> AuthConfig {
+/// No server's address goes along: containerd reads it as a URL and refuses the credentials where a secret
+/// names a bare host, and the server was matched already.
+fn auth_config(entry: &serde_json::Value) -> AuthConfig {
     let text = |name: &str| entry[name].as_str().unwrap_or_default().to_string();
     let mut auth = AuthConfig {
         username: text("username"),
         password: text("password"),
         identity_token: text("identitytoken"),
         registry_token: text("registrytoken"),
-        server_address: server.into(),
         ..Default::default()
     };
     if auth.username.is_empty()
