@@ -4,6 +4,7 @@ use crate::Context;
 use api::core::v1::{Container, Pod, VolumeMount};
 use container_runtime::cri::messages::{Mount, propagation};
 use pods::env;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 pub fn mounts(
@@ -75,13 +76,15 @@ fn one(
     })
 }
 
-/// The real place of a subpath, made as a folder where it is missing. Links that lead out of the volume are refused.
+/// The real place of a subpath, made as a folder where it is missing, open to whom the volume is open to (so that an
+/// fsGroup may write there too). Links that lead out of the volume are refused.
 fn within(volume: &Path, subpath: &str) -> Result<PathBuf, String> {
     let io = |error: std::io::Error| error.to_string();
     let root = volume.canonicalize().map_err(io)?;
     if !root.is_dir() {
         return Err("the volume is not a directory".into());
     }
+    let mode = root.metadata().map_err(io)?.permissions().mode() & 0o7777;
     let mut place = root.clone();
     for part in Path::new(subpath).components() {
         let Component::Normal(name) = part else {
@@ -92,7 +95,7 @@ fn within(volume: &Path, subpath: &str) -> Result<PathBuf, String> {
             Ok(real) => place = real,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::create_dir(&place).map_err(io)?;
-                crate::container::set_mode(&place, 0o755).map_err(io)?;
+                crate::container::set_mode(&place, mode).map_err(io)?;
             }
             Err(error) => return Err(io(error)),
         }
@@ -111,7 +114,9 @@ mod tests {
     fn subpaths_do_not_leave_their_volume() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o2777)).unwrap();
         assert_eq!(within(&root, "a/b").unwrap(), root.join("a/b"));
+        assert_eq!(root.join("a/b").metadata().unwrap().permissions().mode() & 0o7777, 0o2777);
         assert!(within(&root, "../x").is_err());
         std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
         assert!(within(&root, "out/passwd").is_err());
