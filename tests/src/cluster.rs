@@ -49,6 +49,12 @@ impl Cluster {
         Ok(command)
     }
 
+    /// `ctr` on the cluster's containerd, in the namespace of its images.
+    pub fn ctr(&self, args: &[&str]) -> Result<String> {
+        let socket = self.folder.path().join("run/containerd/containerd.sock");
+        output(Command::new("ctr").arg("-a").arg(socket).args(["-n", "k8s.io"]).args(args))
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod images;
 pub mod machine;
+pub mod registry;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 mod bad_input;
 mod crash;
 mod lifecycle;
+mod node;
 mod services;
 mod shop;
 mod verbs;
@@ -32,6 +33,11 @@ const SCENARIOS: &[Scenario] = &[
     ("containers restart", lifecycle::restarts),
     ("replicas are kept", lifecycle::replicas),
     ("a rolling update drops nothing", lifecycle::rolling_update),
+    ("images are pulled", node::images_are_pulled),
+    ("host ports answer", node::host_ports_answer),
+    ("terminals work", node::terminals_work),
+    ("files follow their source", node::files_follow),
+    ("work is done", node::work_is_done),
     ("bad input is refused", bad_input::refused),
     ("crashes lose nothing", crash::loses_nothing),
 ];
@@ -43,7 +49,9 @@ fn run(with_etcd: bool) -> Result<()> {
     {
         let cluster = Cluster::up(with_etcd)?;
         let only = std::env::var("SCENARIO").unwrap_or_default();
-        for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| name.contains(&only)) {
+        for (name, scenario) in
+            SCENARIOS.iter().filter(|(name, _)| only.split(',').any(|part| name.contains(part)))
+        {
             let began = std::time::Instant::now();
             match scenario(&cluster) {
                 Ok(()) => eprintln!("ok      {name} ({} ms)", began.elapsed().as_millis()),
