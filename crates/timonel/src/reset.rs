@@ -14,6 +14,10 @@ pub fn stop_node(layout: &Layout) -> Result<()> {
         return Ok(());
     }
     let config = container_runtime::Config::under(&layout.data_dir, &layout.run_dir);
+    // Cgroups, links and rules are the machine's: without a runtime of ours they are another node's.
+    if !config.root.exists() && !config.state.exists() {
+        return Ok(());
+    }
     block_on(async {
         container_runtime::stop(&config, POD_CGROUP).await.context("stopping the container runtime")
     })?;
