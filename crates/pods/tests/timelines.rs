@@ -51,7 +51,7 @@ impl Model {
 
     fn line(&mut self, text: &str) {
         let at = self.now - 1_000_000;
-        writeln!(self.out, "{:>4}.{:03} {text}", at / 1000, at % 1000).unwrap();
+        writeln!(self.out, "{}.{:03} {text}", at / 1000, at % 1000).unwrap();
     }
 
     fn input(&mut self, input: Input) {
@@ -339,33 +339,33 @@ fn a_crashing_container_backs_off() {
         ONE,
         "sync\n wait 1\n exit c-0 1\n wait 1\n exit c-1 1\n wait 15\n exit c-2 2\n wait 3\n",
         expect![[r#"
-               0.000 > sync
-               0.000 prepare volumes
-               0.000 create sandbox 0
-               0.000 pull c
-               0.000 status Pending ["Initialized"] | c #0 ContainerCreating
-               0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
-               0.000 start c 0 in s0
-               0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
-               0.000 > wait 1
-               1.000 > exit c-0 1
-               1.000 pull c
-               1.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Error 1
-               1.000 start c 1 in s0
-               1.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #1 Running+ready
-               1.000 > wait 1
-               2.000 > exit c-1 1
-               2.000 event Warning BackOff c: Back-off restarting failed container c in pod p_ns(uid)
-               2.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #1 CrashLoopBackOff: back-off 10s restarting failed container=c pod=p_ns(uid)
-               2.000 > wait 15
-              12.000 pull c
-              12.000 start c 2 in s0
-              12.000 collect c-0
-              12.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #2 Running+ready
-              17.000 > exit c-2 2
-              17.000 event Warning BackOff c: Back-off restarting failed container c in pod p_ns(uid)
-              17.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #2 CrashLoopBackOff: back-off 20s restarting failed container=c pod=p_ns(uid)
-              17.000 > wait 3
+            0.000 > sync
+            0.000 prepare volumes
+            0.000 create sandbox 0
+            0.000 pull c
+            0.000 status Pending ["Initialized"] | c #0 ContainerCreating
+            0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
+            0.000 start c 0 in s0
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > wait 1
+            1.000 > exit c-0 1
+            1.000 pull c
+            1.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Error 1
+            1.000 start c 1 in s0
+            1.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #1 Running+ready
+            1.000 > wait 1
+            2.000 > exit c-1 1
+            2.000 event Warning BackOff c: Back-off restarting failed container c in pod p_ns(uid)
+            2.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #1 CrashLoopBackOff: back-off 10s restarting failed container=c pod=p_ns(uid)
+            2.000 > wait 15
+            12.000 pull c
+            12.000 start c 2 in s0
+            12.000 collect c-0
+            12.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #2 Running+ready
+            17.000 > exit c-2 2
+            17.000 event Warning BackOff c: Back-off restarting failed container c in pod p_ns(uid)
+            17.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #2 CrashLoopBackOff: back-off 20s restarting failed container=c pod=p_ns(uid)
+            17.000 > wait 3
         "#]],
     );
 }
@@ -486,43 +486,43 @@ spec:
         pod,
         "sync\n wait 3\n probe c Readiness fail\n wait 2\n probe c Liveness fail\n wait 5\n",
         expect![[r#"
-               0.000 > sync
-               0.000 prepare volumes
-               0.000 create sandbox 0
-               0.000 pull c
-               0.000 status Pending ["Initialized"] | c #0 ContainerCreating
-               0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
-               0.000 start c 0 in s0
-               0.000 probe c-0 Readiness: true
-               0.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Running
-               0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
-               0.000 > wait 3
-               1.000 probe c-0 Liveness: true
-               2.000 probe c-0 Readiness: true
-               3.000 > probe c Readiness fail
-               3.000 > wait 2
-               4.000 probe c-0 Liveness: true
-               4.000 probe c-0 Readiness: false
-               4.000 event Warning Unhealthy c: Readiness probe failed: no
-               4.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Running
-               5.000 > probe c Liveness fail
-               5.000 > wait 5
-               6.000 probe c-0 Readiness: false
-               6.000 event Warning Unhealthy c: Readiness probe failed: no
-               7.000 probe c-0 Liveness: false
-               7.000 event Warning Unhealthy c: Liveness probe failed: no
-               8.000 probe c-0 Readiness: false
-               8.000 event Warning Unhealthy c: Readiness probe failed: no
-              10.000 probe c-0 Liveness: false
-              10.000 probe c-0 Readiness: false
-              10.000 event Warning Unhealthy c: Liveness probe failed: no
-              10.000 stop c-0 grace 1: Container c failed liveness probe, will be restarted
-              10.000 pull c
-              10.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Error 143
-              10.000 start c 1 in s0
-              10.000 probe c-1 Readiness: false
-              10.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #1 Running
-              10.000 event Warning Unhealthy c: Readiness probe failed: no
+            0.000 > sync
+            0.000 prepare volumes
+            0.000 create sandbox 0
+            0.000 pull c
+            0.000 status Pending ["Initialized"] | c #0 ContainerCreating
+            0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
+            0.000 start c 0 in s0
+            0.000 probe c-0 Readiness: true
+            0.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Running
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > wait 3
+            1.000 probe c-0 Liveness: true
+            2.000 probe c-0 Readiness: true
+            3.000 > probe c Readiness fail
+            3.000 > wait 2
+            4.000 probe c-0 Liveness: true
+            4.000 probe c-0 Readiness: false
+            4.000 event Warning Unhealthy c: Readiness probe failed: no
+            4.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Running
+            5.000 > probe c Liveness fail
+            5.000 > wait 5
+            6.000 probe c-0 Readiness: false
+            6.000 event Warning Unhealthy c: Readiness probe failed: no
+            7.000 probe c-0 Liveness: false
+            7.000 event Warning Unhealthy c: Liveness probe failed: no
+            8.000 probe c-0 Readiness: false
+            8.000 event Warning Unhealthy c: Readiness probe failed: no
+            10.000 probe c-0 Liveness: false
+            10.000 probe c-0 Readiness: false
+            10.000 event Warning Unhealthy c: Liveness probe failed: no
+            10.000 stop c-0 grace 1: Container c failed liveness probe, will be restarted
+            10.000 pull c
+            10.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Error 143
+            10.000 start c 1 in s0
+            10.000 probe c-1 Readiness: false
+            10.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #1 Running
+            10.000 event Warning Unhealthy c: Readiness probe failed: no
         "#]],
     );
 }
@@ -533,32 +533,32 @@ fn an_image_that_cannot_be_pulled() {
         ONE,
         "fail pull c ErrImagePull nope\n sync\n wait 12\n mend pull c\n wait 20",
         expect![[r#"
-               0.000 > fail pull c ErrImagePull nope
-               0.000 > sync
-               0.000 prepare volumes
-               0.000 create sandbox 0
-               0.000 pull c
-               0.000 status Pending ["Initialized"] | c #0 ContainerCreating
-               0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
-               0.000 event Warning Failed c: Failed to pull image "i": nope
-               0.000 event Warning Failed c: Error: ErrImagePull
-               0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ErrImagePull: nope
-               0.000 > wait 12
-               1.000 event Normal BackOff c: Back-off pulling image "i"
-               1.000 event Warning Failed c: Error: ImagePullBackOff
-               1.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ImagePullBackOff: Back-off pulling image "i": ErrImagePull: nope
-              10.000 pull c
-              10.000 event Warning Failed c: Failed to pull image "i": nope
-              10.000 event Warning Failed c: Error: ErrImagePull
-              10.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ErrImagePull: nope
-              11.000 event Normal BackOff c: Back-off pulling image "i"
-              11.000 event Warning Failed c: Error: ImagePullBackOff
-              11.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ImagePullBackOff: Back-off pulling image "i": ErrImagePull: nope
-              12.000 > mend pull c
-              12.000 > wait 20
-              30.000 pull c
-              30.000 start c 0 in s0
-              30.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > fail pull c ErrImagePull nope
+            0.000 > sync
+            0.000 prepare volumes
+            0.000 create sandbox 0
+            0.000 pull c
+            0.000 status Pending ["Initialized"] | c #0 ContainerCreating
+            0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
+            0.000 event Warning Failed c: Failed to pull image "i": nope
+            0.000 event Warning Failed c: Error: ErrImagePull
+            0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ErrImagePull: nope
+            0.000 > wait 12
+            1.000 event Normal BackOff c: Back-off pulling image "i"
+            1.000 event Warning Failed c: Error: ImagePullBackOff
+            1.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ImagePullBackOff: Back-off pulling image "i": ErrImagePull: nope
+            10.000 pull c
+            10.000 event Warning Failed c: Failed to pull image "i": nope
+            10.000 event Warning Failed c: Error: ErrImagePull
+            10.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ErrImagePull: nope
+            11.000 event Normal BackOff c: Back-off pulling image "i"
+            11.000 event Warning Failed c: Error: ImagePullBackOff
+            11.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ImagePullBackOff: Back-off pulling image "i": ErrImagePull: nope
+            12.000 > mend pull c
+            12.000 > wait 20
+            30.000 pull c
+            30.000 start c 0 in s0
+            30.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
         "#]],
     );
 }
@@ -569,33 +569,33 @@ fn what_fails_is_retried() {
         ONE,
         "fail volumes X gone\n fail sandbox X no-network\n sync\n wait 1\n mend volumes\n mend sandbox\n fail start c CreateContainerConfigError no-key\n wait 2\n mend start c\n wait 15",
         expect![[r#"
-               0.000 > fail volumes X gone
-               0.000 > fail sandbox X no-network
-               0.000 > sync
-               0.000 prepare volumes
-               0.000 create sandbox 0
-               0.000 pull c
-               0.000 status Pending ["Initialized"] | c #0 ContainerCreating
-               0.000 event Warning FailedCreatePodSandBox : Failed to create pod sandbox: no-network
-               0.000 > wait 1
-               0.500 prepare volumes
-               0.500 create sandbox 0
-               0.500 event Warning FailedCreatePodSandBox : Failed to create pod sandbox: no-network
-               1.000 > mend volumes
-               1.000 > mend sandbox
-               1.000 > fail start c CreateContainerConfigError no-key
-               1.000 > wait 2
-               1.500 prepare volumes
-               1.500 create sandbox 0
-               1.500 start c 0 in s0
-               1.500 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
-               1.500 event Warning Failed c: Error: no-key
-               1.500 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 CreateContainerConfigError: no-key
-               3.000 > mend start c
-               3.000 > wait 15
-              11.500 pull c
-              11.500 start c 0 in s0
-              11.500 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > fail volumes X gone
+            0.000 > fail sandbox X no-network
+            0.000 > sync
+            0.000 prepare volumes
+            0.000 create sandbox 0
+            0.000 pull c
+            0.000 status Pending ["Initialized"] | c #0 ContainerCreating
+            0.000 event Warning FailedCreatePodSandBox : Failed to create pod sandbox: no-network
+            0.000 > wait 1
+            0.500 prepare volumes
+            0.500 create sandbox 0
+            0.500 event Warning FailedCreatePodSandBox : Failed to create pod sandbox: no-network
+            1.000 > mend volumes
+            1.000 > mend sandbox
+            1.000 > fail start c CreateContainerConfigError no-key
+            1.000 > wait 2
+            1.500 prepare volumes
+            1.500 create sandbox 0
+            1.500 start c 0 in s0
+            1.500 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
+            1.500 event Warning Failed c: Error: no-key
+            1.500 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 CreateContainerConfigError: no-key
+            3.000 > mend start c
+            3.000 > wait 15
+            11.500 pull c
+            11.500 start c 0 in s0
+            11.500 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
         "#]],
     );
 }

@@ -13,7 +13,7 @@ fn size(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-const WRITERS: usize = 2;
+const WRITERS: usize = 6;
 /// ConfigMaps in one request's worth of manifest.
 const BATCH: usize = 25;
 
