@@ -37,13 +37,30 @@ impl Running {
     }
 }
 
-/// Whether `pid` is a process of this program, and not one that was given its number later.
+/// `PF_EXITING` among the flags in `/proc/PID/stat`: the kernel is taking the process apart.
+const EXITING: u64 = 0x4;
+/// SIGKILL among the pending signals in `/proc/PID/status`.
+const KILLED: u64 = 1 << 8;
+
+/// Whether `pid` is a process of this program, neither one that was given its number later nor one that is dying.
 pub fn alive(pid: i32) -> bool {
     let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let dead = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
     let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    !dead && program.ends_with(b"timonel")
+    program.ends_with(b"timonel") && !dying(pid)
+}
+
+fn dying(pid: i32) -> bool {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let (stat, status) = (read("stat"), read("status"));
+    // Behind the name in brackets: state, five numbers, flags.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ended = matches!(fields.first(), None | Some(&("Z" | "X")));
+    let flags: u64 = fields.get(6).and_then(|text| text.parse().ok()).unwrap_or(EXITING);
+    let pending = status.lines().filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"));
+    let killed = pending
+        .filter_map(|line| u64::from_str_radix(line.rsplit('\t').next()?.trim(), 16).ok())
+        .any(|signals| signals & KILLED != 0);
+    ended || flags & EXITING != 0 || killed
 }
 
 /// Only one server may use a data directory: the lock lasts as long as the process.

@@ -19,6 +19,8 @@ const BATCH: usize = 25;
 
 pub fn loses_nothing(cluster: &Cluster) -> Result<()> {
     let (kills, writes) = (size("CRASH_KILLS", 8), size("CRASH_WRITES", 800));
+    // Long enough that as many writes as wanted fall between the kills.
+    let between = 150 + 4 * (writes / kills.max(1)) as u64;
     cluster.kubectl(&["create", "namespace", "crash"])?;
     let restarts =
         || cluster.field(&["-n", "services", "pods"], ".items[*].status.containerStatuses[*].restartCount");
@@ -37,7 +39,7 @@ pub fn loses_nothing(cluster: &Cluster) -> Result<()> {
             .collect();
         let killed = (0..kills).try_for_each(|round| {
             // An odd pause, so that kills fall anywhere in a write's way.
-            std::thread::sleep(Duration::from_millis(150 + (round as u64 * 137) % 400));
+            std::thread::sleep(Duration::from_millis(between + (round as u64 * 137) % 400));
             kill(Pid::from_raw(cluster.pid()?), Signal::SIGKILL)?;
             cluster.start().map(|_| ()).with_context(|| format!("starting again after kill {round}"))
         });
