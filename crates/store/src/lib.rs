@@ -74,11 +74,13 @@ pub trait Store: Send + Sync + 'static {
     async fn revision(&self) -> Result<i64, Error>;
 
     /// Asks every watch that was opened with `progress` for a progress mark as soon as it has told all that
-    /// happened until now.
+    /// happened until now. `false`: none was asked for, because this engine's marks may overtake changes that they
+    /// count (etcd before 3.4.31 and 3.5.13; upstream does without them there, too). Whoever must know how far a
+    /// watch has come then writes a key that it sees.
     ///
     /// # Errors
     /// `Unavailable` if an etcd server does not answer.
-    async fn request_progress(&self) -> Result<(), Error>;
+    async fn request_progress(&self) -> Result<bool, Error>;
 
     /// Grants a lease that ends after `ttl_seconds` unless kept alive. The store chooses its ID.
     ///

@@ -255,9 +255,9 @@ impl Store for Local {
         Ok(self.inner.hub.published.read().state.revision)
     }
 
-    async fn request_progress(&self) -> Result<(), Error> {
+    async fn request_progress(&self) -> Result<bool, Error> {
         self.inner.hub.request_progress();
-        Ok(())
+        Ok(true)
     }
 
     async fn lease_grant(&self, ttl_seconds: i64) -> Result<Lease, Error> {

@@ -97,6 +97,20 @@ impl Endpoints {
         self.call(path, request, never_sent).await
     }
 
+    /// Calls every endpoint with the same request.
+    pub(super) async fn every<Q, A>(&self, path: &'static str, request: Q) -> Result<Vec<A>, Error>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut answers = Vec::new();
+        for channel in self.channels.iter() {
+            let one = Endpoints { channels: Arc::new([channel.clone()]), current: Arc::default() };
+            answers.push(one.read(path, request.clone()).await?);
+        }
+        Ok(answers)
+    }
+
     async fn call<Q, A>(&self, path: &'static str, request: Q, again: fn(&Status) -> bool) -> Result<A, Error>
     where
         Q: Message + Clone + 'static,

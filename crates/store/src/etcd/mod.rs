@@ -6,7 +6,7 @@ mod proto;
 mod watch;
 
 use async_trait::async_trait;
-use tokio::sync::watch as signal;
+use tokio::sync::{OnceCell, watch as signal};
 
 use self::channel::Endpoints;
 pub use self::channel::EtcdTls;
@@ -20,11 +20,34 @@ pub(crate) struct Etcd {
     endpoints: Endpoints,
     /// Counts the calls for progress marks; every watch listens.
     progress: signal::Sender<u64>,
+    /// Whether progress marks come in order with changes; asked of the servers once.
+    ordered: OnceCell<bool>,
 }
 
 impl Etcd {
     pub(crate) fn new(endpoints: &[String], tls: Option<&EtcdTls>) -> Result<Etcd, Error> {
-        Ok(Etcd { endpoints: Endpoints::new(endpoints, tls)?, progress: signal::Sender::new(0) })
+        Ok(Etcd {
+            endpoints: Endpoints::new(endpoints, tls)?,
+            progress: signal::Sender::new(0),
+            ordered: OnceCell::new(),
+        })
+    }
+
+    async fn marks_are_ordered(&self) -> Result<bool, Error> {
+        let statuses: Vec<proto::StatusResponse> =
+            self.endpoints.every("/etcdserverpb.Maintenance/Status", proto::Nothing {}).await?;
+        Ok(statuses.iter().all(|status| version_orders_marks(&status.version)))
+    }
+}
+
+/// Whether an etcd of this version sends progress marks in order with changes (its issue 15220).
+fn version_orders_marks(version: &str) -> bool {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    match (next(), next(), next()) {
+        (3, 4, patch) => patch >= 31,
+        (3, 5, patch) => patch >= 13,
+        (major, minor, _) => (major, minor) > (3, 5),
     }
 }
 
@@ -65,9 +88,12 @@ impl Store for Etcd {
         Ok(convert::revision(response.header.as_ref()))
     }
 
-    async fn request_progress(&self) -> Result<(), Error> {
-        self.progress.send_modify(|count| *count += 1);
-        Ok(())
+    async fn request_progress(&self) -> Result<bool, Error> {
+        let ordered = *self.ordered.get_or_try_init(|| self.marks_are_ordered()).await?;
+        if ordered {
+            self.progress.send_modify(|count| *count += 1);
+        }
+        Ok(ordered)
     }
 
     async fn lease_grant(&self, ttl_seconds: i64) -> Result<Lease, Error> {
@@ -106,5 +132,20 @@ impl Store for Etcd {
         }
         let keys = told.keys.into_iter().map(Into::into).collect();
         Ok(Lease { id, granted_ttl: told.granted_ttl, ttl: told.ttl, keys })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_orders_marks;
+
+    #[test]
+    fn old_servers_marks_are_not_relied_on() {
+        for old in ["3.3.25", "3.4.23", "3.4.30", "3.5.0", "3.5.12", "", "strange"] {
+            assert!(!version_orders_marks(old), "{old}");
+        }
+        for new in ["3.4.31", "3.4.40", "3.5.13", "3.5.21", "3.6.0-rc.1", "3.6.8", "4.0.0"] {
+            assert!(version_orders_marks(new), "{new}");
+        }
     }
 }
