@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use store::{EventKind, RangeRequest, Store, WatchRequest, WatchResponse};
+use store::{EventKind, RangeRequest, Store, Txn, WatchRequest, WatchResponse};
 use tokio::sync::watch;
 
 /// What everything is kept under.
@@ -27,6 +27,10 @@ const LOAD_PAGE: i64 = 10_000;
 /// Wait after a failed watch: doubled from the first to the last.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long changes are waited for before a store without marks is written to.
+const WITHOUT_MARKS: Duration = Duration::from_millis(50);
+/// Written where the store's own marks cannot be relied on: the feed hears of it after all that came before.
+const MARK: &str = "/registry/timonel.dev/mark";
 /// How long a read waits for the caches to catch up.
 pub(crate) const CATCH_UP_MAX: Duration = Duration::from_secs(3);
 
@@ -45,15 +49,18 @@ impl InFlight {
         revision: i64,
         budget: &Arc<Budget>,
     ) -> Result<Arc<Encoded>, ApiError> {
-        if let Some(known) = self.encoded.get() {
+        // An earlier write of the very same document may still be on its way to the feed.
+        if let Some(known) = self.encoded.get().filter(|known| known.revision() == revision) {
             return Ok(Arc::clone(known));
         }
         let made = Encoded::from_document(resource, key.clone(), revision, self.document.clone(), budget)?;
-        let kept = self.encoded.get_or_init(|| made);
-        if let Some(object) = self.object.lock().take() {
-            kept.adopt(object);
+        if self.encoded.set(Arc::clone(&made)).is_ok()
+            && let Some(object) = self.object.lock().take()
+        {
+            made.adopt(object);
         }
-        Ok(Arc::clone(kept))
+        // Where another thread made it meanwhile, that one is shared.
+        Ok(self.encoded.get().filter(|known| known.revision() == revision).cloned().unwrap_or(made))
     }
 }
 
@@ -110,12 +117,26 @@ impl Caches {
         }
         let mut reached = self.reached.subscribe();
         let wait = async {
-            if self.store.request_progress().await.is_err() {
-                tracing::debug!("Failed to ask the store for its progress");
+            match self.store.request_progress().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let changed = reached.wait_for(|reached| *reached >= revision);
+                    if tokio::time::timeout(WITHOUT_MARKS, changed).await.is_err() {
+                        self.mark().await;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "Failed to ask the store for its progress"),
             }
             reached.wait_for(|reached| *reached >= revision).await.is_ok()
         };
         tokio::time::timeout(CATCH_UP_MAX, wait).await.unwrap_or(false)
+    }
+
+    /// The revision was made by a write that the feed does not see: somebody else's, outside of our keys.
+    async fn mark(&self) {
+        if let Err(error) = self.store.txn(Txn::put(MARK, "")).await {
+            tracing::debug!(%error, "Failed to write a mark of progress");
+        }
     }
 
     /// Announces a write; the guard takes it back.
@@ -346,6 +367,25 @@ impl Drop for Announced {
         let mut in_flight = self.caches.in_flight.lock();
         if in_flight.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.write)) {
             in_flight.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_not_taken_for_an_earlier_one_of_the_same_document() {
+        let resource = resources::find("", "v1", "configmaps").expect("in the table");
+        let object = resource.new_object();
+        let document: Bytes = api::codec::to_stored(&*object).into();
+        let write = InFlight { document, object: Mutex::new(Some(object)), encoded: OnceLock::new() };
+        let (key, budget) = (ObjectKey::new("default", "a"), Budget::new(1 << 20));
+        // The feed, behind, meets the earlier write first.
+        for revision in [5, 9, 5, 9] {
+            let encoded = write.encoded(resource, &key, revision, &budget).expect("encodes");
+            assert_eq!(encoded.revision(), revision);
         }
     }
 }

@@ -30,6 +30,11 @@ async fn scenario(store: Arc<dyn store::Store>) {
     let page = server.list(maps(), &ListOptions { limit: 1, ..options() }).await.expect("a page");
     assert_eq!((names(&page).as_str(), page.remaining), ("b", Some(1)));
 
+    // A write outside of the registry's keys moves the store's revision, and holds no reader up.
+    let elsewhere = store::Txn::put("/elsewhere", "x");
+    server.registry.store().txn(elsewhere).await.expect("written");
+    assert_eq!(names(&server.list(maps(), &options()).await.expect("a list")), "b c");
+
     // Another server on the same store is heard and seen.
     let other = Server::over(store);
     other.make("d", &[]).await;
