@@ -3,11 +3,19 @@
 //! `/` names the pod, `/healthz` follows the file /tmp/unhealthy, `/unhealthy` and `/healthy` make and remove it,
 //! `/slow?ms=N` answers late, `/exit?code=N` ends the process, `/env?NAME` tells a variable, `/get?HOST:PORT/PATH`
 //! asks another server. SIGTERM: requests under way are answered, then the process ends with 0.
+//! One port higher is gRPC's health service: "" serves always, "life" follows the file, others are unknown.
 
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 const UNHEALTHY: &str = "/tmp/unhealthy";
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
@@ -30,6 +38,7 @@ fn main() {
     // SAFETY: the handler does only what a signal handler may.
     unsafe { libc::signal(libc::SIGTERM, handler as usize as libc::sighandler_t) };
     std::thread::spawn(move || udp(port));
+    std::thread::spawn(move || grpc(port + 1));
     let listener = TcpListener::bind(("0.0.0.0", port)).expect("the port is free in this pod");
     println!("listening on {port}");
     for stream in listener.incoming().flatten() {
@@ -48,6 +57,45 @@ fn udp(port: u16) {
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
         let _ = socket.send_to(&buffer[..length], from);
     }
+}
+
+struct Life;
+
+type Watched = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+#[tonic::async_trait]
+impl Health for Life {
+    type WatchStream = Watched;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let status = match request.into_inner().service.as_str() {
+            "life" if std::path::Path::new(UNHEALTHY).exists() => ServingStatus::NotServing,
+            "" | "life" => ServingStatus::Serving,
+            _ => return Err(Status::not_found("unknown service")),
+        };
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+    }
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Watched>, Status> {
+        Err(Status::unimplemented("this server's health is only asked for"))
+    }
+}
+
+fn grpc(port: u16) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let serve = async {
+        let listener = tokio::net::TcpListener::bind(("0.0.0.0", port)).await?;
+        loop {
+            let connection = TokioIo::new(listener.accept().await?.0);
+            let service = TowerToHyperService::new(HealthServer::new(Life));
+            tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(connection, service));
+        }
+    };
+    let served: std::io::Result<()> = runtime.expect("a pod may have a thread more").block_on(serve);
+    served.expect("the port is free in this pod");
 }
 
 fn serve(stream: TcpStream) -> std::io::Result<()> {

@@ -1,8 +1,12 @@
 //! Bad input gets upstream's code and reason, and the server goes on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use e2e::cluster::Cluster;
 use e2e::output;
+use pki::Signer;
+use pki::token::Claims;
 use std::process::Command;
 
 struct Case {
@@ -270,10 +274,53 @@ pub fn refused(cluster: &Cluster) -> Result<()> {
         let result = ask(cluster, &case, &credentials).and_then(|(code, status)| check(&case, code, &status));
         faults.extend(result.err().map(|error| format!("{error:#}")));
     }
+    faults.extend(lenient(cluster, &credentials).err().map(|error| format!("lenient validation: {error:#}")));
     faults.extend(stale(cluster).err().map(|error| format!("stale revision: {error:#}")));
     faults.extend(strangers(cluster).err().map(|error| format!("{error:#}")));
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
     ensure!(cluster.kubectl(&["get", "--raw", "/readyz"])? == "ok", "the server is harmed");
+    Ok(())
+}
+
+/// What a strict server refuses, a lenient one takes, with a warning or without a word.
+fn lenient(cluster: &Cluster, credentials: &[String]) -> Result<()> {
+    let json =
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"dta":{},"data":{},"data":{}}"#;
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndta: {}\n";
+    let strict = ["unknown field \"dta\"", "duplicate field \"data\""];
+    for (validation, media, body, code, said) in [
+        ("Warn", "application/json", json, 201, &strict[..]),
+        ("Ignore", "application/json", json, 201, &[]),
+        ("", "application/json", json, 201, &strict[..]),
+        ("Warn", "application/yaml", yaml, 201, &strict[..1]),
+        ("Ignore", "application/yaml", yaml, 201, &[]),
+    ] {
+        let path = format!("{MAPS}?dryRun=All&fieldValidation={validation}");
+        let case = Case {
+            media,
+            body: body.into(),
+            ..case("", "POST", Box::leak(path.into_boxed_str()), "", code, "", "")
+        };
+        let folder = tempfile::tempdir()?;
+        let headers = folder.path().join("headers");
+        let dump = ["-D".to_string(), headers.display().to_string()];
+        let (answered, status) = ask(cluster, &case, &[credentials, &dump].concat())?;
+        let heard: Vec<String> = std::fs::read_to_string(&headers)?
+            .lines()
+            .filter(|line| line.to_ascii_lowercase().starts_with("warning: "))
+            .map(|line| line.replace('\\', ""))
+            .collect();
+        ensure!(
+            answered == code && heard.len() == said.len(),
+            "fieldValidation {validation:?} of {media} answered {answered} with warnings {heard:?}: {status}"
+        );
+        for (heard, said) in heard.iter().zip(said) {
+            ensure!(
+                heard.contains("299 - ") && heard.contains(said),
+                "the warning {heard:?} says no {said:?}"
+            );
+        }
+    }
     Ok(())
 }
 
@@ -290,6 +337,15 @@ fn stale(cluster: &Cluster) -> Result<()> {
         "got {text:?}"
     );
     Ok(())
+}
+
+/// A token's claims, changed and signed with the server's own key: the signature is then not what it fails at.
+fn resigned(cluster: &Cluster, token: &str, change: impl FnOnce(&mut Claims)) -> Result<String> {
+    let payload = token.split('.').nth(1).context("a token has three parts")?;
+    let mut claims: Claims = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload)?)?;
+    change(&mut claims);
+    let key = std::fs::read_to_string(cluster.data().join("pki/sa.key"))?;
+    Ok(Signer::from_pem(&key)?.sign(&claims)?)
 }
 
 /// Nobody, and tokens that are none.
@@ -314,12 +370,19 @@ fn strangers(cluster: &Cluster) -> Result<()> {
     };
     let (code, status) = ask(cluster, &own, &bearer(&token))?;
     check(&own, code, &status)?;
+    let again = resigned(cluster, token.trim(), |_| {})?;
+    let (code, status) = ask(cluster, &own, &bearer(&again))?;
+    check(&own, code, &status).context("the same claims, signed by this test with the server's key")?;
     let mut forged: Vec<char> = token.trim().chars().collect();
     let last = forged.len() - 10;
     forged[last] = if forged[last] == 'A' { 'B' } else { 'A' };
     for (what, token) in [
         ("a forged token", forged.into_iter().collect::<String>()),
         ("no token at all", "nonsense".to_string()),
+        (
+            "an expired token",
+            resigned(cluster, token.trim(), |claims| claims.exp = claims.iat.map(|at| at - 60))?,
+        ),
     ] {
         let refused =
             Case { what, ..case("", "GET", "/api/v1/pods", "", 401, "Unauthorized", "Unauthorized") };

@@ -22,6 +22,16 @@ spec:
     - name: fails
       image: timonel.dev/testserver:1
       livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 2}
+    - name: calls
+      image: timonel.dev/testserver:1
+      args: ["8090"]
+      startupProbe: {grpc: {port: 8091}, periodSeconds: 1, failureThreshold: 30}
+      readinessProbe: {grpc: {port: 8091, service: life}, periodSeconds: 1}
+      livenessProbe: {grpc: {port: 8091, service: life}, periodSeconds: 1, failureThreshold: 2}
+    - name: stranger
+      image: timonel.dev/testserver:1
+      args: ["8100"]
+      readinessProbe: {grpc: {port: 8101, service: unknown}, periodSeconds: 1}
 ---
 apiVersion: v1
 kind: Pod
@@ -48,22 +58,33 @@ pub fn restarts(cluster: &Cluster) -> Result<()> {
         .field(&mortal, ".status.containerStatuses[?(@.name=='dies')].lastState.terminated.exitCode")?;
     ensure!(code == "3", "the last exit code is {code}");
     ensure!(count("dies")?.parse::<u32>()? >= 1, "the dead container was not restarted");
-    ensure!(count("fails")? == "0", "a healthy container was restarted");
-    cluster.kubectl(&[
-        "-n",
-        "lifecycle",
-        "exec",
-        "mortal",
-        "-c",
-        "fails",
-        "--",
-        "touch",
-        "/tmp/unhealthy",
-    ])?;
-    eventually(60, || {
-        ensure!(count("fails")? == "1", "restarts after a failing liveness probe: {}", count("fails")?);
-        Ok(())
-    })?;
+    let ready =
+        |name: &str| cluster.field(&mortal, &format!(".status.containerStatuses[?(@.name=='{name}')].ready"));
+    for name in ["fails", "calls"] {
+        eventually(30, || {
+            ensure!(ready(name)? == "true", "container {name} is not ready");
+            Ok(())
+        })?;
+        ensure!(count(name)? == "0", "a healthy container was restarted");
+        cluster.kubectl(&[
+            "-n",
+            "lifecycle",
+            "exec",
+            "mortal",
+            "-c",
+            name,
+            "--",
+            "touch",
+            "/tmp/unhealthy",
+        ])?;
+        eventually(60, || {
+            ensure!(count(name)? == "1", "restarts after a failing liveness probe: {}", count(name)?);
+            Ok(())
+        })?;
+    }
+    ensure!(ready("stranger")? == "false", "a gRPC probe of a service that is not there passes");
+    let events = cluster.kubectl(&["-n", "lifecycle", "events", "--for=pod/mortal"])?;
+    ensure!(events.contains("Readiness probe failed: service unhealthy"), "the gRPC probe's event: {events}");
     ensure!(
         !cluster.kubectl(&["-n", "lifecycle", "logs", "mortal", "-c", "fails", "--previous"])?.is_empty(),
         "no previous log"
@@ -113,10 +134,11 @@ pub fn replicas(cluster: &Cluster) -> Result<()> {
 /// Updates of all pods, one after another.
 const ROUNDS: usize = 4;
 
-/// Requests through the Service while every pod is replaced: none may fail.
+/// Requests through the Service while every pod is replaced: none may fail. A pod serves on for five seconds after it
+/// is deleted, as users write it: that is how long a slow disk may hold up the news that it left the Service.
 pub fn rolling_update(cluster: &Cluster) -> Result<()> {
     let host = format!("{}:80", cluster.field(&["-n", "services", "service", "echo"], ".spec.clusterIP")?);
-    let patch = r#"{"spec":{"strategy":{"rollingUpdate":{"maxUnavailable":0,"maxSurge":1}},"template":{"spec":{"containers":[{"name":"server","lifecycle":{"preStop":{"sleep":{"seconds":1}}}}]}}}}"#;
+    let patch = r#"{"spec":{"strategy":{"rollingUpdate":{"maxUnavailable":0,"maxSurge":1}},"template":{"spec":{"terminationGracePeriodSeconds":10,"containers":[{"name":"server","lifecycle":{"preStop":{"sleep":{"seconds":5}}}}]}}}}"#;
     cluster.kubectl(&["-n", "services", "patch", "deployment", "echo", "-p", patch])?;
     cluster.kubectl(&["-n", "services", "rollout", "status", "deployment/echo", "--timeout=120s"])?;
     // The pods of before have no such hook: the load begins when they are gone.
@@ -126,6 +148,7 @@ pub fn rolling_update(cluster: &Cluster) -> Result<()> {
         Ok(())
     })?;
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let began = std::time::Instant::now();
     let load: Vec<_> = (0..2)
         .map(|_| {
             let (stop, sent, host) = (stop.clone(), sent.clone(), host.clone());
@@ -133,7 +156,11 @@ pub fn rolling_update(cluster: &Cluster) -> Result<()> {
                 let mut failures = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     sent.fetch_add(1, Ordering::Relaxed);
-                    failures.extend(get(&host, "/slow?ms=5").err().map(|error| format!("{error:#}")));
+                    let asked = began.elapsed().as_millis();
+                    let failure = get(&host, "/slow?ms=5").err();
+                    failures.extend(failure.map(|error| {
+                        format!("from {asked} ms to {} ms: {error:#}", began.elapsed().as_millis())
+                    }));
                     std::thread::sleep(std::time::Duration::from_millis(5));
                 }
                 failures
@@ -161,6 +188,12 @@ pub fn rolling_update(cluster: &Cluster) -> Result<()> {
     let sent = sent.load(Ordering::Relaxed);
     eprintln!("        {sent} requests during a rolling update");
     ensure!(sent > 50, "only {sent} requests were made");
-    ensure!(failures.is_empty(), "{} of {sent} requests failed, first: {}", failures.len(), failures[0]);
+    ensure!(
+        failures.is_empty(),
+        "{} of {sent} requests failed:\n{}\n{}",
+        failures.len(),
+        failures.join("\n"),
+        cluster.kubectl(&["-n", "services", "get", "events"]).unwrap_or_default()
+    );
     Ok(())
 }

@@ -140,48 +140,75 @@ pub fn terminals_work(cluster: &Cluster) -> Result<()> {
     runs(cluster, "terminals", "shell")?;
     for websockets in PROTOCOLS {
         in_a_terminal(cluster, websockets).with_context(|| format!("a terminal, websockets {websockets}"))?;
+        ran_in_a_terminal(cluster, websockets)
+            .with_context(|| format!("run -it, websockets {websockets}"))?;
         piped(cluster, websockets).with_context(|| format!("exec, websockets {websockets}"))?;
         forwarded(cluster, websockets).with_context(|| format!("port-forward, websockets {websockets}"))?;
     }
     cluster.kubectl(&["delete", "namespace", "terminals", "--timeout=60s"]).map(|_| ())
 }
 
-/// `exec -it` in a terminal of 37 rows and 91 columns, made by util-linux's script.
-fn in_a_terminal(cluster: &Cluster, websockets: &str) -> Result<()> {
-    // The size follows the start of the session, so the shell waits for it.
-    let inner = "tty; for i in 1 2 3 4 5 6 7 8 9 10; do stty size | grep -q 37 && break; sleep 0.2; done; stty size; exit 5";
-    let typed = format!("stty rows 37 cols 91; kubectl -n terminals exec -it shell -- sh -c '{inner}'");
-    let mut command = cluster.kubectl_command(&[]);
-    let environment: Vec<_> =
-        command.get_envs().map(|(k, v)| (k.to_owned(), v.map(|v| v.to_owned()))).collect();
-    command = Command::new("script");
-    for (key, value) in environment {
+/// What a shell line prints in a terminal of 37 rows and 91 columns, made by util-linux's script, where `typed` is what
+/// the user types.
+fn in_terminal(
+    cluster: &Cluster,
+    line: &str,
+    websockets: &str,
+    typed: &str,
+) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new("script");
+    for (key, value) in cluster.kubectl_command(&[]).get_envs() {
         match value {
             Some(value) => command.env(key, value),
             None => command.env_remove(key),
         };
     }
     let told = command
-        .args(["-qec", &typed, "/dev/null"])
+        .args(["-qec", &format!("stty rows 37 cols 91; {line}"), "/dev/null"])
         .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
-        .stdin(Stdio::piped())
-        .output_with_open_input()?;
-    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        .output_with_open_input(typed)?;
+    Ok((told.status.code(), String::from_utf8_lossy(&told.stdout).into_owned()))
+}
+
+/// Waits for the window's size, which follows the start of a session.
+const SIZE: &str =
+    "for i in 1 2 3 4 5 6 7 8 9 10; do stty size | grep -q 37 && break; sleep 0.2; done; stty size";
+
+fn in_a_terminal(cluster: &Cluster, websockets: &str) -> Result<()> {
+    let line = format!("kubectl -n terminals exec -it shell -- sh -c 'tty; {SIZE}; exit 5'");
+    let (code, text) = in_terminal(cluster, &line, websockets, "")?;
     ensure!(text.contains("/dev/"), "no terminal: {text:?}");
     ensure!(text.contains("37 91"), "the window's size did not arrive: {text:?}");
-    ensure!(told.status.code() == Some(5), "the exit code is {:?}: {text:?}", told.status.code());
+    ensure!(code == Some(5), "the exit code is {code:?}: {text:?}");
     Ok(())
 }
 
-/// A command whose input stays open, and empty, until it ends.
+/// `run --rm -it`: a shell of its own that is typed into, and gone when it ends.
+fn ran_in_a_terminal(cluster: &Cluster, websockets: &str) -> Result<()> {
+    let line = format!(
+        "kubectl -n terminals run visit --rm -it --restart=Never --image={} -- sh -c 'read word; tty; {SIZE}; echo said $word'",
+        images::BUSYBOX
+    );
+    let (code, text) = in_terminal(cluster, &line, websockets, "ahoy\n")?;
+    for part in ["/dev/", "37 91", "said ahoy", "pod \"visit\" deleted"] {
+        ensure!(text.contains(part), "no {part:?} in {text:?}");
+    }
+    ensure!(code == Some(0), "the exit code is {code:?}: {text:?}");
+    let left = cluster.kubectl(&["-n", "terminals", "get", "pod", "visit", "--ignore-not-found"])?;
+    ensure!(left.is_empty(), "the pod outlives its visit: {left}");
+    Ok(())
+}
+
+/// A command whose input stays open, after what is typed at once, until it ends.
 trait OpenInput {
-    fn output_with_open_input(&mut self) -> Result<std::process::Output>;
+    fn output_with_open_input(&mut self, typed: &str) -> Result<std::process::Output>;
 }
 
 impl OpenInput for Command {
-    fn output_with_open_input(&mut self) -> Result<std::process::Output> {
+    fn output_with_open_input(&mut self, typed: &str) -> Result<std::process::Output> {
         let mut child = self.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let input = child.stdin.take();
+        let mut input = child.stdin.take().context("piped")?;
+        input.write_all(typed.as_bytes())?;
         let told = child.wait_with_output()?;
         drop(input);
         Ok(told)

@@ -138,15 +138,18 @@ pub fn unready(cluster: &Cluster) -> Result<()> {
         "--timeout=20s",
     ])?;
     let seen_unready = Instant::now();
-    // The rotation follows the condition; this looks for the last connection that still reached the pod.
-    let mut last = Duration::ZERO;
-    while seen_unready.elapsed() < Duration::from_secs(4) {
+    // The rotation follows the condition, in milliseconds where the disk does not stall: out is whom three seconds of
+    // connections do not reach.
+    let (mut last, mut asked) = (Duration::ZERO, 0);
+    while seen_unready.elapsed() < last + Duration::from_secs(3) {
         if get(&host, "/")?.trim() == victim {
             last = seen_unready.elapsed();
         }
+        asked += 1;
+        ensure!(last < Duration::from_secs(30), "an unready pod stays in rotation");
     }
+    ensure!(asked > 100, "only {asked} connections were made");
     eprintln!("        an unready pod was last reached {} ms after its condition", last.as_millis());
-    ensure!(last < Duration::from_secs(3), "an unready pod stays in rotation");
     cluster.kubectl(&["-n", "services", "exec", &victim, "--", "rm", "/tmp/unhealthy"])?;
     cluster.kubectl(&["-n", "services", "wait", "pod", &victim, "--for=condition=Ready", "--timeout=20s"])?;
     eventually(20, || {

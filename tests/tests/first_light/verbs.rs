@@ -118,7 +118,7 @@ spec:
 "#;
 
 pub fn streams(cluster: &Cluster) -> Result<()> {
-    cluster.apply(TALKER)?;
+    watches(cluster)?;
     cluster.kubectl(&["wait", "pod/talker", "--for=condition=Ready", "--timeout=60s"])?;
     followed_logs(cluster)?;
     let out = cluster.kubectl(&["exec", "talker", "--", "sh", "-c", "echo out; echo err >&2"])?;
@@ -169,6 +169,29 @@ pub fn streams(cluster: &Cluster) -> Result<()> {
         Ok(())
     })?;
     cluster.kubectl(&["delete", "pod", "talker", "--timeout=30s"]).map(|_| ())
+}
+
+/// `get -o wide -w` over the pod's coming: from pending without a node to running, with its address and node.
+fn watches(cluster: &Cluster) -> Result<()> {
+    let mut watcher = cluster
+        .kubectl_command(&["get", "pods", "-o", "wide", "-w", "-l", "app=talker"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(watcher.stdout.take().context("piped")?).lines().map_while(Result::ok);
+    cluster.apply(TALKER)?;
+    let mut seen: Vec<String> = Vec::new();
+    while !seen.last().is_some_and(|line| line.contains("1/1")) {
+        seen.push(lines.next().context("the watch ended")?);
+    }
+    watcher.kill()?;
+    watcher.wait()?;
+    let all = seen.join("\n");
+    ensure!(seen[0].starts_with("NAME ") && seen[0].contains("NOMINATED NODE"), "no header:\n{all}");
+    ensure!(seen[1].contains("Pending") && seen[1].contains("<none>"), "it was not pending first:\n{all}");
+    let last = seen.last().context("nothing was watched")?;
+    ensure!(last.contains("Running") && last.contains("10.244."), "it did not come to run:\n{all}");
+    ensure!(all.contains("ContainerCreating"), "its container was not seen to be made:\n{all}");
+    Ok(())
 }
 
 fn followed_logs(cluster: &Cluster) -> Result<()> {
