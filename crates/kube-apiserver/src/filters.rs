@@ -166,6 +166,7 @@ impl Api {
             dry_run: false,
             field_validation: FieldValidation::default(),
             warnings,
+            ..registry::Request::default()
         };
         let extensions = std::mem::take(&mut parts.extensions);
         let passed = Passed {

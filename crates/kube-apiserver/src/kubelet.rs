@@ -4,6 +4,8 @@
 
 use crate::body::RequestBody;
 use crate::filters::{self, Passed};
+use crate::outbound::Stream;
+use crate::outbound::tls::{self, Trust};
 use crate::respond::{self, Body, BodyError};
 use crate::verbs::Target;
 use crate::{Api, objects};
@@ -20,7 +22,6 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -38,9 +39,6 @@ const HOP_BY_HOP: [&str; 8] = [
 ];
 /// For connecting to a pod or service.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// How the server speaks to kubelets.
 pub struct KubeletClient {
@@ -67,72 +65,10 @@ impl KubeletClient {
         address_types: Vec<String>,
         timeout: Duration,
     ) -> Result<Self> {
-        let unverified = tls_config(None, None)?;
-        let tls = tls_config(client, authority_pem)?;
+        let unverified = tls::client_config(&Trust::Anyone, None)?;
+        let trust = authority_pem.map_or(Trust::Anyone, |pem| Trust::Bundle(pem.as_bytes().to_vec()));
+        let tls = tls::client_config(&trust, client).context("--kubelet-certificate-authority")?;
         Ok(KubeletClient { tls: Arc::new(tls), unverified: Arc::new(unverified), address_types, timeout })
-    }
-}
-
-fn tls_config(client: Option<&pki::CertifiedKey>, authority_pem: Option<&str>) -> Result<ClientConfig> {
-    use rustls_pki_types::CertificateDer;
-    use rustls_pki_types::pem::PemObject;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let builder = match authority_pem {
-        Some(pem) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                roots.add(certificate.context("--kubelet-certificate-authority is not a certificate")?)?;
-            }
-            builder.with_root_certificates(roots)
-        }
-        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
-    };
-    Ok(match client {
-        Some(pair) => {
-            let (chain, key) = pair.to_rustls()?;
-            builder.with_client_auth_cert(chain, key)?
-        }
-        None => builder.with_no_client_auth(),
-    })
-}
-
-/// Takes any server certificate; signatures are still checked.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &rustls_pki_types::CertificateDer<'_>,
-        _: &[rustls_pki_types::CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls_pki_types::CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signed, algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &rustls_pki_types::CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signed, algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -166,6 +102,9 @@ impl Api {
         target: Target,
         subresource: &'static str,
     ) -> Result<Response<Body>, ApiError> {
+        if subresource != "log" {
+            self.admit_connection(&passed, &target, subresource).await?;
+        }
         match (target.resource.plural(), subresource) {
             ("pods", "log") => self.log(passed, &target.key).await,
             ("pods", "exec" | "attach" | "portforward") => {

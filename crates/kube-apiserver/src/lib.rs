@@ -15,7 +15,9 @@ mod bootstrap;
 mod chunks;
 mod decode;
 mod discovery;
+mod families;
 mod filters;
+mod follow;
 mod health;
 mod kubelet;
 mod limits;
@@ -24,6 +26,7 @@ mod negotiate;
 mod objects;
 mod openapi;
 mod options;
+mod outbound;
 mod parameters;
 mod paths;
 mod peers;
@@ -59,6 +62,7 @@ pub(crate) struct Api {
     pub health: health::Health,
     pub openapi: openapi::OpenApi,
     pub kubelet: kubelet::KubeletClient,
+    pub webhooks: Arc<admission::Webhooks>,
     /// Signs service account tokens.
     pub signer: Option<pki::Signer>,
     pub issuer: String,

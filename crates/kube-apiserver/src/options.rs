@@ -54,6 +54,9 @@ pub struct Options {
     pub requestheader_group_headers: Vec<String>,
     #[arg(long, value_delimiter = ',', default_value = "x-remote-extra-")]
     pub requestheader_extra_headers_prefix: Vec<String>,
+    /// Reach Services of webhooks and aggregated servers at their endpoints instead of their cluster address.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_aggregator_routing: bool,
     #[arg(long)]
     pub proxy_client_cert_file: Option<PathBuf>,
     #[arg(long)]
@@ -121,6 +124,9 @@ pub struct Options {
     pub enable_admission_plugins: Vec<String>,
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
+    /// An AdmissionConfiguration; its webhook plugins may name a kubeconfig to authenticate to webhooks with.
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
     /// `group/version=true` or `=false`; api/all, api/beta, api/alpha, api/ga too.
     #[arg(long, value_delimiter = ',')]
     pub runtime_config: Vec<String>,

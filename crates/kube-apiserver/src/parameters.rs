@@ -28,8 +28,9 @@ fn texts(query: &Query, name: &str) -> Vec<String> {
 }
 
 /// Reads dryRun, fieldManager and fieldValidation into the request; `options` names the kind in complaints.
-pub fn write(passed: &mut Passed, options: &str) -> Result<(), ApiError> {
+pub fn write(passed: &mut Passed, options: &'static str) -> Result<(), ApiError> {
     let mut errors = Errors::default();
+    passed.request.options_kind = options;
     passed.request.dry_run = dry_run(&texts(&passed.query, "dryRun"), &mut errors);
     let manager = &passed.request.field_manager;
     let path = Path::new("fieldManager");
@@ -107,12 +108,14 @@ pub fn delete(passed: &mut Passed, body: &Bytes) -> Result<DeleteOptions, ApiErr
     };
     check("DeleteOptions", &errors)?;
     let preconditions = options.preconditions.as_deref();
-    Ok(DeleteOptions {
+    let read = DeleteOptions {
         grace_period_seconds: options.grace_period_seconds,
         propagation,
         uid: preconditions.and_then(|conditions| conditions.uid.clone()),
         resource_version: preconditions.and_then(|conditions| conditions.resource_version.clone()),
-    })
+    };
+    passed.request.delete_options = Some(Box::new(options));
+    Ok(read)
 }
 
 /// DeleteOptions are sent under any group's version; only the kind has to be theirs.

@@ -38,11 +38,11 @@ impl Api {
             ["api", version] => Ok(self.resource_list(&passed, "", version)),
             ["apis", group, version] => Ok(self.resource_list(&passed, group, version)),
             ["openapi", rest @ ..] => Ok(self.openapi.answer(rest, &passed.headers, &passed.query)),
-            ["metrics"] => Ok(respond::bytes(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                self.metrics.render(&self.registry.object_counts()),
-            )),
+            ["metrics"] => {
+                let mut text = self.metrics.render(&self.registry.object_counts());
+                self.webhooks.metrics.render(&mut text);
+                Ok(respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
+            }
             [".well-known", "openid-configuration"] => Ok(self.key_document(false)),
             ["openid", "v1", "jwks"] => Ok(self.key_document(true)),
             _ => Ok(filters::no_such_path()),

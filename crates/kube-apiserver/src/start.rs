@@ -10,6 +10,9 @@ use crate::kubelet::KubeletClient;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::options::{Backend, Options};
+use crate::outbound::services::{Routing, Services};
+use crate::outbound::users::Users;
+use crate::outbound::webhook::WebhookClient;
 use crate::serve::{self, Tls};
 use crate::transport::InProcess;
 use crate::{Api, admission, openapi, peers};
@@ -261,6 +264,7 @@ fn assemble(
     material: &mut Material,
     registry: Arc<Registry>,
     host: String,
+    webhooks: Arc<admission::Webhooks>,
     shutdown: &CancellationToken,
 ) -> Result<Arc<Api>> {
     let static_tokens = match &options.token_auth_file {
@@ -301,11 +305,30 @@ fn assemble(
         metrics: Arc::new(Metrics::default()),
         registry,
         kubelet,
+        webhooks,
         signer: material.signer.take(),
         jwks_uri,
         shutdown: shutdown.clone(),
         options,
     }))
+}
+
+fn webhooks(
+    options: &Options,
+    registry: &Arc<Registry>,
+    plugins: &[&str],
+    own_port: u16,
+) -> Result<Arc<admission::Webhooks>> {
+    let routing = if options.enable_aggregator_routing { Routing::Endpoints } else { Routing::ClusterIp };
+    let services = Services::new(registry, routing, own_port);
+    let users = match &options.admission_control_config_file {
+        Some(path) => Users::read(path)?,
+        None => Users::default(),
+    };
+    let client = WebhookClient::new(services, users);
+    let has = |plugin: &str| plugins.contains(&plugin);
+    let (mutates, validates) = (has("MutatingAdmissionWebhook"), has("ValidatingAdmissionWebhook"));
+    Ok(admission::Webhooks::new(registry, client, mutates, validates))
 }
 
 /// Starts a server; it has bootstrapped and serves when this returns. It ends when the token is cancelled.
@@ -328,13 +351,23 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     let addr = listener.local_addr()?;
     let registry = open_registry(&options).await?;
     let host = SocketAddr::new(address, addr.port()).to_string();
-    let api = assemble(options, &mut material, Arc::clone(&registry), host, &shutdown)?;
+    let webhooks = webhooks(&options, &registry, &plugins, addr.port())?;
+    let api =
+        assemble(options, &mut material, Arc::clone(&registry), host, Arc::clone(&webhooks), &shutdown)?;
     let allocator = Allocator::new(&registry, service_range, node_ports);
     let (access, options) = (Arc::clone(&api.access), &api.options);
-    let chain = admission::Chain::new(&registry, access, Arc::clone(&allocator), plugins, options);
+    let chain = admission::Chain::new(
+        &registry,
+        access,
+        Arc::clone(&allocator),
+        plugins,
+        Arc::clone(&webhooks),
+        options,
+    );
     registry.set_admission(chain);
     allocator.start(&shutdown).await.context("cannot read which addresses are taken")?;
     api.access.start(&registry, &shutdown).await?;
+    webhooks.start(&shutdown).await.context("cannot read the webhook configurations")?;
     let serving = tokio::spawn(serve::serve(Arc::clone(&api), listener, tls, shutdown));
     let service_range = service_range.to_string();
     let published = Published { service_ip, address, port: addr.port(), service_range, alone };

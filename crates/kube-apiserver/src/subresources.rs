@@ -14,7 +14,7 @@ use api::policy::v1::{Eviction, PodDisruptionBudget};
 use api::{Object, Typed};
 use http::{Response, StatusCode};
 use meta::ObjectKey;
-use registry::{DeleteOptions, PatchType, Propagation, UpdateKind};
+use registry::{DeleteOptions, Operation, PatchType, Propagation, UpdateKind};
 use std::sync::Arc;
 
 /// Objects of a disruption budget's map of pods on their way out.
@@ -49,6 +49,7 @@ impl Api {
                 let body = read_body(&mut passed).await?;
                 let mut binding = Binding::default();
                 decode::into(&passed, &mut binding, Binding::gvk(), &body)?;
+                self.admit_own(&passed, &target, Operation::Create, &mut binding, None).await?;
                 self.bind(&passed, &target.key, binding, output).await?
             }
             ("eviction", "create") => self.evict(&mut passed, &target).await?,
@@ -77,7 +78,7 @@ impl Api {
 
     async fn write_scale(&self, passed: &mut Passed, target: &Target) -> Result<Response<Body>, ApiError> {
         let output = self.output(passed, false)?;
-        let change = if passed.info.verb == "patch" {
+        let mut change = if passed.info.verb == "patch" {
             let patch = verbs::read_patch(passed).await?;
             ScaleChange::Patch(patch)
         } else {
@@ -87,6 +88,13 @@ impl Api {
             decode::into(passed, &mut scale, Scale::gvk(), &body)?;
             ScaleChange::Replace(Box::new(scale))
         };
+        if self.webhooks.any() {
+            let found = self.registry.get(target.resource, &target.key, "").await?;
+            let old = scale_of(target, &*found.object()?)?;
+            let mut new = change.apply(&old)?;
+            self.admit_own(passed, target, Operation::Update, &mut new, Some(&old)).await?;
+            change = ScaleChange::Replace(Box::new(new));
+        }
         let apply = |object: &mut dyn Object| {
             let old = scale_of(target, object)?;
             let new = change.apply(&old)?;
@@ -147,6 +155,7 @@ impl Api {
         let body = read_body(passed).await?;
         let mut eviction = Eviction::default();
         decode::into(passed, &mut eviction, Eviction::gvk(), &body)?;
+        self.admit_own(passed, target, Operation::Create, &mut eviction, None).await?;
         let name = &eviction.metadata.name;
         if !name.is_empty() && *name != target.key.name {
             return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));

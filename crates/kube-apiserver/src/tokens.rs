@@ -31,6 +31,7 @@ impl Api {
         let body = read_body(passed).await?;
         let mut request = TokenRequest::default();
         decode::into(passed, &mut request, TokenRequest::gvk(), &body)?;
+        self.admit_own(passed, target, registry::Operation::Create, &mut request, None).await?;
         let Some(signer) = &self.signer else {
             return Err(ApiError::not_found("", "serviceaccounts/token", &target.key.name));
         };

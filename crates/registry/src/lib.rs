@@ -43,8 +43,9 @@ pub use delete::Deleted;
 pub use encoded::Encoded;
 pub use read::ListResult;
 pub use request::{
-    Admission, AlwaysAdmit, Attributes, DeleteOptions, FieldValidation, ListOptions, MAX_FIELD_MANAGER,
-    Operation, Patch, PatchType, Propagation, Request, UpdateKind, UserInfo, Warnings,
+    Admission, AlwaysAdmit, AnnotationLevel, Annotations, Attributes, DeleteOptions, FieldValidation,
+    ListOptions, MAX_FIELD_MANAGER, Operation, Patch, PatchType, Propagation, Request, UpdateKind, UserInfo,
+    Warnings,
 };
 pub use watch::{BOOKMARK_EVERY, Event, INITIAL_EVENTS_END, QUEUE_MAX, Watcher};
 pub use write::{Change, Updated};

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub const MAX_FIELD_MANAGER: usize = 128;
 /// Most warnings that one request collects; what comes after is dropped.
 pub const MAX_WARNINGS: usize = 64;
+/// Most annotations that one request collects.
+pub const MAX_ANNOTATIONS: usize = 256;
 
 /// The authenticated user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,50 @@ impl Warnings {
     }
 }
 
+/// How much of a request's annotations is kept: what its audit level has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnnotationLevel {
+    /// Nobody reads them.
+    #[default]
+    None,
+    Metadata,
+    Request,
+}
+
+/// What admission and authorization tell the audit log about a request, each key once.
+#[derive(Debug, Default)]
+pub struct Annotations {
+    level: AnnotationLevel,
+    all: Mutex<BTreeMap<String, String>>,
+}
+
+impl Annotations {
+    pub fn new(level: AnnotationLevel) -> Self {
+        Annotations { level, all: Mutex::default() }
+    }
+    pub fn wanted(&self) -> bool {
+        self.level > AnnotationLevel::None
+    }
+    /// The first value of a key stays.
+    pub fn add(&self, key: impl Into<String>, value: impl Into<String>) {
+        if self.wanted() {
+            let mut all = self.all.lock();
+            if all.len() < MAX_ANNOTATIONS {
+                all.entry(key.into()).or_insert_with(|| value.into());
+            }
+        }
+    }
+    /// For what may hold parts of the object: kept only where the object itself would be.
+    pub fn add_at_request_level(&self, key: impl Into<String>, value: impl Into<String>) {
+        if self.level >= AnnotationLevel::Request {
+            self.add(key, value);
+        }
+    }
+    pub fn all(&self) -> BTreeMap<String, String> {
+        self.all.lock().clone()
+    }
+}
+
 /// One request, as the filters before the registry understood it.
 #[derive(Debug, Default)]
 pub struct Request {
@@ -59,6 +105,12 @@ pub struct Request {
     pub dry_run: bool,
     pub field_validation: FieldValidation,
     pub warnings: Warnings,
+    /// For the audit log.
+    pub annotations: std::sync::Arc<Annotations>,
+    /// `CreateOptions`, `UpdateOptions` or `PatchOptions`: the kind of the options that the fields above are from.
+    pub options_kind: &'static str,
+    /// The options of a delete, as they were sent.
+    pub delete_options: Option<Box<api::meta::v1::DeleteOptions>>,
 }
 
 impl Request {

@@ -6,6 +6,7 @@ mod certificates;
 mod limits;
 mod namespaces;
 mod nodes;
+mod own;
 mod pod_security;
 mod pods;
 mod quota;
@@ -13,8 +14,10 @@ mod rbac;
 mod service_accounts;
 mod services;
 mod storage;
+mod webhooks;
 
 pub(crate) use nodes::restrict_token;
+pub(crate) use webhooks::{Round, Webhooks};
 
 use crate::access::Access;
 use crate::allocation::Allocator;
@@ -44,6 +47,8 @@ pub const PLUGINS: &[(&str, bool)] = &[
     ("CertificateSigning", true),
     ("CertificateSubjectRestriction", true),
     ("DefaultIngressClass", true),
+    ("MutatingAdmissionWebhook", true),
+    ("ValidatingAdmissionWebhook", true),
     ("ResourceQuota", true),
 ];
 
@@ -55,7 +60,6 @@ const ACCEPTED: &[&str] = &[
     "DenyServiceExternalIPs",
     "EventRateLimit",
     "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "NamespaceAutoProvision",
     "NamespaceExists",
     "OwnerReferencesPermissionEnforcement",
@@ -64,7 +68,6 @@ const ACCEPTED: &[&str] = &[
     "PodTolerationRestriction",
     "PodTopologyLabels",
     "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
 ];
 
 /// All plugins that run, and what they look at.
@@ -76,6 +79,7 @@ pub struct Chain {
     not_ready_seconds: i64,
     unreachable_seconds: i64,
     quota: quota::Quotas,
+    webhooks: Arc<Webhooks>,
 }
 
 /// Which plugins run, by flags; an unknown name is an error.
@@ -98,6 +102,7 @@ impl Chain {
         access: Arc<Access>,
         allocator: Arc<Allocator>,
         enabled: Vec<&'static str>,
+        webhooks: Arc<Webhooks>,
         options: &crate::Options,
     ) -> Arc<Self> {
         Arc::new(Chain {
@@ -108,6 +113,7 @@ impl Chain {
             not_ready_seconds: options.default_not_ready_toleration_seconds,
             unreachable_seconds: options.default_unreachable_toleration_seconds,
             quota: quota::Quotas,
+            webhooks,
         })
     }
 
@@ -153,9 +159,9 @@ pub(crate) fn forbidden(
     ApiError::forbidden(attributes.resource.group(), attributes.resource.plural(), name, text)
 }
 
-#[async_trait]
-impl Admission for Chain {
-    async fn admit(
+impl Chain {
+    /// The plugins of the server itself that may change the object.
+    async fn admit_built_in(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&mut dyn Object>,
@@ -182,6 +188,25 @@ impl Admission for Chain {
             self.default_ingress_class(attributes, object).await?;
         } else if is(attributes, "scheduling.k8s.io", "priorityclasses") {
             self.check_priority_class(attributes, object).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Admission for Chain {
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        mut object: Option<&mut dyn Object>,
+    ) -> Result<(), ApiError> {
+        self.admit_built_in(attributes, object.as_deref_mut()).await?;
+        let mut round = Round::default();
+        self.webhooks.mutate(attributes, object.as_deref_mut(), None, &mut round).await?;
+        if round.changed {
+            // Once more, on what webhooks have changed; only those of them that want to are asked again.
+            self.admit_built_in(attributes, object.as_deref_mut()).await?;
+            self.webhooks.mutate(attributes, object, None, &mut round.next()).await?;
         }
         Ok(())
     }
@@ -214,6 +239,7 @@ impl Admission for Chain {
                 self.pod_security(attributes, object).await?;
             }
         }
+        self.webhooks.validate(attributes, object, None).await?;
         if self.has("ResourceQuota")
             && attributes.operation == Operation::Create
             && attributes.subresource.is_empty()

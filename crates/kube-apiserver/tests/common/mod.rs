@@ -1,6 +1,8 @@
 //! A server in the test's own process, on a free loopback port, over the memory store.
 #![allow(dead_code)]
 
+pub mod far;
+
 use bytes::Bytes;
 use client::Transport;
 use http::{Method, Request};
