@@ -37,6 +37,7 @@ pub struct Peer {
 pub struct RequestHeader {
     pub allowed_names: Vec<String>,
     pub username: Vec<String>,
+    pub uid: Vec<String>,
     pub group: Vec<String>,
     pub extra_prefix: Vec<String>,
 }
@@ -124,7 +125,7 @@ impl Authenticator {
             name: name.into(),
             groups: groups.filter_map(|value| value.to_str().ok()).map(str::to_string).collect(),
             extra,
-            ..UserInfo::default()
+            uid: rules.uid.iter().find_map(text).unwrap_or_default().into(),
         })
     }
 

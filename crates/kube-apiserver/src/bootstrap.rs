@@ -368,6 +368,9 @@ async fn authentication(registry: &Registry, material: &Material) -> Result<(), 
         data.insert("requestheader-client-ca-file".into(), ca.clone());
         data.insert("requestheader-allowed-names".into(), list(&rules.allowed_names));
         data.insert("requestheader-username-headers".into(), list(&rules.username));
+        if !rules.uid.is_empty() {
+            data.insert("requestheader-uid-headers".into(), list(&rules.uid));
+        }
         data.insert("requestheader-group-headers".into(), list(&rules.group));
         data.insert("requestheader-extra-headers-prefix".into(), list(&rules.extra_prefix));
     }

@@ -121,10 +121,6 @@ impl Discovery {
         APIGroupList { groups, ..APIGroupList::default() }
     }
 
-    pub fn group(&self, name: &str) -> Option<APIGroup> {
-        self.groups.iter().find(|group| group.name == name && !name.is_empty()).map(api_group)
-    }
-
     pub fn resource_list(&self, group: &str, version: &str) -> Option<APIResourceList> {
         let found = self.find(group, version)?;
         let mut list: Vec<APIResource> = Vec::new();
@@ -140,6 +136,19 @@ impl Discovery {
         })
     }
 
+    /// The groups of `/apis` in their aggregated form.
+    pub fn documents(&self) -> Vec<aggregated::APIGroupDiscovery> {
+        self.groups.iter().filter(|group| !group.name.is_empty()).map(group_discovery).collect()
+    }
+
+    /// All group versions served.
+    pub fn versions(&self) -> Vec<(String, String)> {
+        let each = |group: &Group| -> Vec<(String, String)> {
+            group.versions.iter().map(|version| (group.name.clone(), version.name.clone())).collect()
+        };
+        self.groups.iter().flat_map(each).collect()
+    }
+
     pub fn aggregated(&self, core: bool) -> &Aggregated {
         if core { &self.core } else { &self.named }
     }
@@ -150,7 +159,7 @@ pub fn group_version(group: &str, version: &str) -> String {
 }
 
 /// Generally available before beta before alpha, higher numbers first; what is no version comes last.
-fn version_rank(version: &str) -> (u8, u32, u32) {
+pub fn version_rank(version: &str) -> (u8, u32, u32) {
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let Ok(major) = rest[..digits].parse() else { return (0, 0, 0) };
@@ -225,6 +234,11 @@ fn subresources(resource: &dyn Resource) -> impl Iterator<Item = APIResource> + 
 fn aggregate(groups: &[&Group]) -> Aggregated {
     let documents: Vec<aggregated::APIGroupDiscovery> =
         groups.iter().map(|group| group_discovery(group)).collect();
+    encode(&documents)
+}
+
+/// The aggregated document of these groups.
+pub fn encode(documents: &[aggregated::APIGroupDiscovery]) -> Aggregated {
     let mut json =
         br#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":["#
             .to_vec();
@@ -237,7 +251,7 @@ fn aggregate(groups: &[&Group]) -> Aggregated {
     json.extend_from_slice(b"]}");
     let protobuf = api::codec::wrap("apidiscovery.k8s.io/v2", "APIGroupDiscoveryList", |out| {
         proto::write_nested(1, out, |_| {});
-        for document in &documents {
+        for document in documents {
             proto::write_nested(2, out, |out| proto::write_fields(document, out));
         }
     });

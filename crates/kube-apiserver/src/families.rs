@@ -1,4 +1,4 @@
-//! Families of metrics: counters and histograms told apart by labels, in Prometheus' text form.
+//! Families of metrics: counters, gauges and histograms told apart by labels, in Prometheus' text form.
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -51,6 +51,17 @@ impl Counters {
         for (labels, value) in series.iter() {
             let _ = writeln!(out, "{name}{} {value}", braces(labels));
         }
+    }
+}
+
+/// Writes a gauge family out of what is known now.
+pub fn gauges(out: &mut String, name: &str, help: &str, series: &[(String, f64)]) {
+    if series.is_empty() {
+        return;
+    }
+    head(out, name, "gauge", help);
+    for (labels, value) in series {
+        let _ = writeln!(out, "{name}{} {value}", braces(labels));
     }
 }
 

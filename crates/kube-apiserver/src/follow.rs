@@ -17,30 +17,37 @@ pub fn wake_on_change(
     changed: Arc<Notify>,
     shutdown: &CancellationToken,
 ) {
-    let (registry, shutdown) = (Arc::downgrade(registry), shutdown.clone());
-    tokio::spawn(async move {
-        tokio::select! {
-            () = follow(registry, resource, changed) => {}
-            () = shutdown.cancelled() => {}
-        }
-    });
+    each_event(registry, resource, shutdown, move |_| changed.notify_one());
 }
 
-async fn follow(registry: Weak<Registry>, resource: &'static dyn Resource, changed: Arc<Notify>) {
-    let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
+async fn follow(
+    registry: Weak<Registry>,
+    resource: &'static dyn Resource,
+    take: &(impl Fn(&Event) + Send + Sync),
+) {
     loop {
+        let options = ListOptions {
+            resource_version: "0".into(),
+            resource_version_match: "NotOlderThan".into(),
+            send_initial_events: Some(true),
+            allow_bookmarks: true,
+            ..ListOptions::default()
+        };
         let Some(strong) = registry.upgrade() else { return };
         let watch = strong.watch(resource, "", &options).await;
         drop(strong);
         match watch {
+            // Objects that went away while nobody watched are not told: the bookmark after the first ones is an event
+            // too, and wakes those who read everything anew.
             Ok(mut watcher) => {
-                changed.notify_one();
                 while let Some(event) = watcher.recv().await {
                     if let Event::Error(error) = &event {
                         tracing::debug!(%error, resource = resource.plural(), "Lost a watch");
                         break;
                     }
-                    changed.notify_one();
+                    if event.object().is_some() || matches!(event, Event::Bookmark(_)) {
+                        take(&event);
+                    }
                 }
             }
             Err(error) => {
@@ -49,4 +56,20 @@ async fn follow(registry: Weak<Registry>, resource: &'static dyn Resource, chang
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Hands every event of the resource to `take`, its objects as they are first, until the end.
+pub fn each_event(
+    registry: &Arc<Registry>,
+    resource: &'static dyn Resource,
+    shutdown: &CancellationToken,
+    take: impl Fn(&Event) + Send + Sync + 'static,
+) {
+    let (registry, shutdown) = (Arc::downgrade(registry), shutdown.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = follow(registry, resource, &take) => {}
+            () = shutdown.cancelled() => {}
+        }
+    });
 }

@@ -383,7 +383,7 @@ fn container_of(pod: &Pod, wanted: &str) -> Result<String, ApiError> {
     Err(ApiError::bad_request(text))
 }
 
-fn wants_upgrade(headers: &HeaderMap) -> bool {
+pub fn wants_upgrade(headers: &HeaderMap) -> bool {
     filters::header(headers, "connection").to_ascii_lowercase().contains("upgrade")
         && headers.contains_key(header::UPGRADE)
 }
@@ -394,12 +394,19 @@ fn host_header(backend: &Backend) -> HeaderValue {
 }
 
 /// The client's headers without those of its connection, and without its credentials: those are the API server's to judge.
-fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
+pub fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
     let mut out = headers.clone();
     for name in HOP_BY_HOP.iter().chain(&["authorization", "host"]) {
         out.remove(*name);
     }
     out
+}
+
+/// Takes away what an answer says of its connection.
+pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
 }
 
 fn bad_gateway(text: String) -> ApiError {
@@ -421,9 +428,7 @@ async fn forward(backend: &Backend, request: Request<RequestBody>) -> Result<Res
     });
     let request = request.map(RequestBody::stream);
     let mut response = sender.send_request(request).await.map_err(|error| dial(error.to_string()))?;
-    for name in HOP_BY_HOP {
-        response.headers_mut().remove(name);
-    }
+    drop_hop_by_hop(response.headers_mut());
     Ok(response.map(|body| body.map_err(BodyError::other).boxed_unsync()))
 }
 

@@ -7,6 +7,7 @@
 
 mod access;
 mod admission;
+mod aggregation;
 mod allocation;
 mod answers;
 mod authn;
@@ -63,6 +64,7 @@ pub(crate) struct Api {
     pub openapi: openapi::OpenApi,
     pub kubelet: kubelet::KubeletClient,
     pub webhooks: Arc<admission::Webhooks>,
+    pub aggregator: Arc<aggregation::Aggregator>,
     /// Signs service account tokens.
     pub signer: Option<pki::Signer>,
     pub issuer: String,

@@ -50,6 +50,8 @@ pub struct Options {
     pub requestheader_allowed_names: Vec<String>,
     #[arg(long, value_delimiter = ',', default_value = "x-remote-user")]
     pub requestheader_username_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_uid_headers: Vec<String>,
     #[arg(long, value_delimiter = ',', default_value = "x-remote-group")]
     pub requestheader_group_headers: Vec<String>,
     #[arg(long, value_delimiter = ',', default_value = "x-remote-extra-")]

@@ -5,6 +5,7 @@ use crate::filters::{self, Passed};
 use crate::negotiate::{self, Encoding};
 use crate::respond::{self, Body};
 use api::errors::ApiError;
+use api::meta::v1::{APIGroup, APIGroupList};
 use http::{HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 
@@ -31,16 +32,26 @@ impl Api {
             ["version"] => Ok(respond::bytes(StatusCode::OK, negotiate::JSON, version())),
             ["api"] => Ok(self.discovery_answer(&passed, true)),
             ["apis"] => Ok(self.discovery_answer(&passed, false)),
-            ["apis", group] => match self.discovery.group(group) {
+            ["apis", group] => match self.group_list().into_iter().find(|known| known.name == *group) {
                 Some(group) => Ok(respond::message(StatusCode::OK, &group, passed.output)),
                 None => Ok(filters::no_such_path()),
             },
             ["api", version] => Ok(self.resource_list(&passed, "", version)),
             ["apis", group, version] => Ok(self.resource_list(&passed, group, version)),
-            ["openapi", rest @ ..] => Ok(self.openapi.answer(rest, &passed.headers, &passed.query)),
+            ["openapi", rest @ ..] => {
+                let owner = match rest {
+                    ["v3", path @ ..] => self.aggregator.openapi_owner(&path.join("/")),
+                    _ => None,
+                };
+                match owner {
+                    Some(remote) => Arc::clone(&self).proxy_aggregated(passed, remote).await,
+                    None => Ok(self.openapi.answer(rest, &passed.headers, &passed.query, &self.aggregator)),
+                }
+            }
             ["metrics"] => {
                 let mut text = self.metrics.render(&self.registry.object_counts());
                 self.webhooks.metrics.render(&mut text);
+                self.aggregator.metrics.render(&mut text);
                 Ok(respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
             }
             [".well-known", "openid-configuration"] => Ok(self.key_document(false)),
@@ -81,10 +92,12 @@ impl Api {
             return if core {
                 respond::message(StatusCode::OK, &self.discovery.api_versions(), passed.output)
             } else {
-                respond::message(StatusCode::OK, &self.discovery.group_list(), passed.output)
+                let list = APIGroupList { groups: self.group_list(), ..APIGroupList::default() };
+                respond::message(StatusCode::OK, &list, passed.output)
             };
         };
-        let document = self.discovery.aggregated(core);
+        let merged = (!core && !self.aggregator.is_idle()).then(|| self.aggregator.merged(&self.discovery));
+        let document = merged.as_deref().unwrap_or_else(|| self.discovery.aggregated(core));
         let media_type = format!("{};g=apidiscovery.k8s.io;v=v2;as={AGGREGATED}", encoding.media_type());
         let unchanged = filters::header(&passed.headers, "if-none-match") == document.etag;
         let mut response = if unchanged {
@@ -100,6 +113,13 @@ impl Api {
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
         response
+    }
+
+    /// The groups of this server and of those behind it.
+    fn group_list(&self) -> Vec<APIGroup> {
+        let mut groups = self.discovery.group_list().groups;
+        self.aggregator.add_groups(&mut groups);
+        groups
     }
 
     /// The list of paths at the root.

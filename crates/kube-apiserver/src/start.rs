@@ -1,6 +1,7 @@
 //! Starting: flags into parts, parts into a server that listens, in an order in which a failure leaves nothing behind.
 
 use crate::access::Access;
+use crate::aggregation::Aggregator;
 use crate::allocation::Allocator;
 use crate::authn::{self, Authenticator, RequestHeader};
 use crate::bootstrap::Published;
@@ -35,13 +36,14 @@ const STORE_RETRY: Duration = Duration::from_millis(500);
 const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Steps of the start that readiness waits for.
-const HOOKS: [&str; 6] = [
+const HOOKS: [&str; 7] = [
     "start-system-namespaces-controller",
     "rbac/bootstrap-roles",
     "scheduling/bootstrap-system-priority-classes",
     "priority-and-fairness-config-producer",
     "bootstrap-controller",
     "start-cluster-authentication-info-controller",
+    "kube-apiserver-autoregistration",
 ];
 
 /// A running server.
@@ -86,6 +88,8 @@ pub(crate) struct Material {
     verifier: Option<Verifier>,
     kubelet_client: Option<CertifiedKey>,
     kubelet_ca: Option<String>,
+    /// Shown to aggregated servers.
+    proxy_client: Option<CertifiedKey>,
 }
 
 fn read_file(flag: &str, path: &Path) -> Result<String> {
@@ -118,6 +122,7 @@ impl Material {
         let request_header = front_proxy_ca.is_some().then(|| RequestHeader {
             allowed_names: options.requestheader_allowed_names.clone(),
             username: options.requestheader_username_headers.clone(),
+            uid: options.requestheader_uid_headers.clone(),
             group: options.requestheader_group_headers.clone(),
             extra_prefix: options.requestheader_extra_headers_prefix.clone(),
         });
@@ -154,6 +159,11 @@ impl Material {
             kubelet_ca: read_optional(
                 "--kubelet-certificate-authority",
                 &options.kubelet_certificate_authority,
+            )?,
+            proxy_client: read_pair(
+                "--proxy-client-cert-file",
+                &options.proxy_client_cert_file,
+                &options.proxy_client_key_file,
             )?,
         })
     }
@@ -264,7 +274,7 @@ fn assemble(
     material: &mut Material,
     registry: Arc<Registry>,
     host: String,
-    webhooks: Arc<admission::Webhooks>,
+    extensions: Extensions,
     shutdown: &CancellationToken,
 ) -> Result<Arc<Api>> {
     let static_tokens = match &options.token_auth_file {
@@ -305,7 +315,8 @@ fn assemble(
         metrics: Arc::new(Metrics::default()),
         registry,
         kubelet,
-        webhooks,
+        webhooks: extensions.webhooks,
+        aggregator: extensions.aggregator,
         signer: material.signer.take(),
         jwks_uri,
         shutdown: shutdown.clone(),
@@ -313,22 +324,30 @@ fn assemble(
     }))
 }
 
-fn webhooks(
+/// What calls other servers.
+struct Extensions {
+    webhooks: Arc<admission::Webhooks>,
+    aggregator: Arc<Aggregator>,
+}
+
+fn extensions(
     options: &Options,
     registry: &Arc<Registry>,
     plugins: &[&str],
     own_port: u16,
-) -> Result<Arc<admission::Webhooks>> {
+    proxy_client: Option<CertifiedKey>,
+) -> Result<Extensions> {
     let routing = if options.enable_aggregator_routing { Routing::Endpoints } else { Routing::ClusterIp };
     let services = Services::new(registry, routing, own_port);
     let users = match &options.admission_control_config_file {
         Some(path) => Users::read(path)?,
         None => Users::default(),
     };
+    let aggregator = Aggregator::new(registry, Arc::clone(&services), proxy_client);
     let client = WebhookClient::new(services, users);
     let has = |plugin: &str| plugins.contains(&plugin);
     let (mutates, validates) = (has("MutatingAdmissionWebhook"), has("ValidatingAdmissionWebhook"));
-    Ok(admission::Webhooks::new(registry, client, mutates, validates))
+    Ok(Extensions { webhooks: admission::Webhooks::new(registry, client, mutates, validates), aggregator })
 }
 
 /// Starts a server; it has bootstrapped and serves when this returns. It ends when the token is cancelled.
@@ -351,9 +370,10 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     let addr = listener.local_addr()?;
     let registry = open_registry(&options).await?;
     let host = SocketAddr::new(address, addr.port()).to_string();
-    let webhooks = webhooks(&options, &registry, &plugins, addr.port())?;
-    let api =
-        assemble(options, &mut material, Arc::clone(&registry), host, Arc::clone(&webhooks), &shutdown)?;
+    let proxy_client = material.proxy_client.take();
+    let extensions = extensions(&options, &registry, &plugins, addr.port(), proxy_client)?;
+    let webhooks = Arc::clone(&extensions.webhooks);
+    let api = assemble(options, &mut material, Arc::clone(&registry), host, extensions, &shutdown)?;
     let allocator = Allocator::new(&registry, service_range, node_ports);
     let (access, options) = (Arc::clone(&api.access), &api.options);
     let chain = admission::Chain::new(
@@ -375,6 +395,12 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
         api.shutdown.cancel();
         return Err(error).context("cannot create the objects that every cluster starts with");
     }
+    let local = api.discovery.versions();
+    if let Err(error) = api.aggregator.start(local, &api.shutdown).await {
+        api.shutdown.cancel();
+        return Err(error).context("cannot register the APIs that this server has");
+    }
+    api.health.hook_done("kube-apiserver-autoregistration");
     if !published.alone && !published.address.is_loopback() {
         tokio::spawn(peers::keep(registry, published, api.shutdown.clone()));
     }

@@ -41,8 +41,13 @@ pub type Answer<'a> = BoxFuture<'a, Result<Response<Body>, ApiError>>;
 impl Api {
     /// Answers a request that has passed the filters.
     pub(crate) async fn dispatch(self: Arc<Self>, mut passed: Passed) -> Result<Response<Body>, ApiError> {
+        if let Some(remote) = self.aggregator.find(&passed.info) {
+            let answer: Answer<'static> = Box::pin(self.proxy_aggregated(passed, remote));
+            return answer.await;
+        }
         if !passed.info.is_resource {
-            return self.path(passed).await;
+            let answer: Answer<'static> = Box::pin(self.path(passed));
+            return answer.await;
         }
         let info = &passed.info;
         let Some(resource) = self.discovery.resource(&info.group, &info.version, &info.resource) else {

@@ -5,6 +5,7 @@ mod gnostic;
 mod paths;
 mod schema;
 
+use crate::aggregation::Aggregator;
 use crate::filters;
 use crate::negotiate::{self, JSON};
 use crate::query::Query;
@@ -24,6 +25,19 @@ const PROTOBUF_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 const PROTOBUF_SUBTYPES: [&str; 2] =
     ["com.github.proto-openapi.spec.v2@v1.0+protobuf", "com.github.proto-openapi.spec.v2.v1.0+protobuf"];
 
+/// The v2 document, as JSON and as protobuf.
+pub struct Documents {
+    text: Document,
+    protobuf: Document,
+}
+
+impl Documents {
+    pub fn new(document: Map<String, Value>) -> Self {
+        let protobuf = Document::new(gnostic::document(&document));
+        Documents { text: Document::new(Value::from(document).to_string().into_bytes()), protobuf }
+    }
+}
+
 struct Document {
     body: Bytes,
     etag: String,
@@ -40,7 +54,7 @@ impl Document {
 pub struct OpenApi {
     /// Resources by `api/v1`, `apis/apps/v1`.
     groups: BTreeMap<String, Vec<&'static dyn Resource>>,
-    v2: OnceLock<(Document, Document)>,
+    v2: OnceLock<Documents>,
     v3: BTreeMap<String, OnceLock<Document>>,
 }
 
@@ -57,11 +71,18 @@ impl OpenApi {
     }
 
     /// Answers what follows `/openapi/`.
-    pub fn answer(&self, rest: &[&str], headers: &HeaderMap, query: &Query) -> Response<Body> {
+    pub fn answer(
+        &self,
+        rest: &[&str],
+        headers: &HeaderMap,
+        query: &Query,
+        aggregator: &Aggregator,
+    ) -> Response<Body> {
         match rest {
-            ["v2"] => self.answer_v2(headers),
+            ["v2"] => self.answer_v2(headers, aggregator),
             ["v3"] => {
-                let index = self.index();
+                let mut index = self.index();
+                aggregator.add_openapi_paths(&mut index);
                 send(&Document::new(index.to_string().into_bytes()), JSON, headers, false)
             }
             ["v3", path @ ..] => match self.version3(&path.join("/")) {
@@ -72,28 +93,11 @@ impl OpenApi {
         }
     }
 
-    fn answer_v2(&self, headers: &HeaderMap) -> Response<Body> {
-        let (text, protobuf) = self.v2.get_or_init(|| {
-            let document = self.version2();
-            let protobuf = gnostic::document(&document);
-            (Document::new(Value::from(document).to_string().into_bytes()), Document::new(protobuf))
-        });
-        let accept = filters::header(headers, "accept");
-        if accept.is_empty() {
-            return send(text, JSON, headers, false);
+    fn answer_v2(&self, headers: &HeaderMap, aggregator: &Aggregator) -> Response<Body> {
+        if aggregator.is_idle() {
+            return negotiate_v2(self.v2.get_or_init(|| Documents::new(self.version2())), headers);
         }
-        for clause in negotiate::clauses(accept) {
-            match (clause.kind, clause.sub) {
-                ("application", "json") | ("*", "*") | ("application", "*") => {
-                    return send(text, JSON, headers, false);
-                }
-                ("application", sub) if PROTOBUF_SUBTYPES.contains(&sub) => {
-                    return send(protobuf, PROTOBUF_V2, headers, false);
-                }
-                _ => {}
-            }
-        }
-        respond::bytes(StatusCode::NOT_ACCEPTABLE, "text/plain", Bytes::new())
+        negotiate_v2(&aggregator.merged_v2("", || self.version2()), headers)
     }
 
     fn version2(&self) -> Map<String, Value> {
@@ -152,6 +156,27 @@ impl OpenApi {
         }
         json!({ "paths": paths })
     }
+}
+
+/// The v2 document in the form that the client takes.
+fn negotiate_v2(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
+    let Documents { text, protobuf } = documents;
+    let accept = filters::header(headers, "accept");
+    if accept.is_empty() {
+        return send(text, JSON, headers, false);
+    }
+    for clause in negotiate::clauses(accept) {
+        match (clause.kind, clause.sub) {
+            ("application", "json") | ("*", "*") | ("application", "*") => {
+                return send(text, JSON, headers, false);
+            }
+            ("application", sub) if PROTOBUF_SUBTYPES.contains(&sub) => {
+                return send(protobuf, PROTOBUF_V2, headers, false);
+            }
+            _ => {}
+        }
+    }
+    respond::bytes(StatusCode::NOT_ACCEPTABLE, "text/plain", Bytes::new())
 }
 
 /// A document, or that the client's copy is still right. One that is asked for by its hash never changes.
