@@ -323,7 +323,7 @@ mod tests {
             text(None, &[]),
             text(Some(&other), &[]),
             text(Some(&good), &[]),
-            text(Some(&good), &[unready.clone()]),
+            text(Some(&good), std::slice::from_ref(&unready)),
             text(Some(&good), &[unready, ready]),
             text(Some(&alias), &[]),
         ];
