@@ -11,6 +11,7 @@ const RANKS: &[(&str, u8)] = &[
     ("resources", 1),
     ("view", 1),
     ("patch", 1),
+    ("cel", 1),
     ("authz", 2),
     ("controllers", 2),
     ("scheduler", 2),
