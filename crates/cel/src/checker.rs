@@ -281,13 +281,11 @@ impl Checker<'_> {
         inner.clone()
     }
 
-    fn join(&mut self, expr: &Expr, before: Option<Type>, now: Type) -> Type {
+    /// The type of what is one or the other; where these do not fit each other, any. Literals of mixed types are
+    /// refused later, where they are not to be formatted.
+    fn join(&mut self, before: Option<Type>, now: Type) -> Type {
         let Some(before) = before else { return now };
-        if self.subs.assign(&before, &now) {
-            return most_general(&before, &now);
-        }
-        self.mismatch(expr.id, &before, &now);
-        Type::Error
+        if self.subs.assign(&before, &now) { most_general(&before, &now) } else { Type::Dyn }
     }
 
     fn check_list(&mut self, elements: &mut [Expr], optional: &[bool]) -> Type {
@@ -296,7 +294,7 @@ impl Checker<'_> {
             self.check(element);
             let of = self.type_of(element);
             let of = self.unwrapped(element, of, *optional);
-            joined = Some(self.join(element, joined, of));
+            joined = Some(self.join(joined, of));
         }
         Type::list(joined.unwrap_or_else(|| self.subs.variable()))
     }
@@ -307,11 +305,11 @@ impl Checker<'_> {
             self.check(&mut entry.key);
             let (keys, values) = joined.map_or((None, None), |(keys, values)| (Some(keys), Some(values)));
             let key = self.type_of(&entry.key);
-            let key = self.join(&entry.key, keys, key);
+            let key = self.join(keys, key);
             self.check(&mut entry.value);
             let value = self.type_of(&entry.value);
             let value = self.unwrapped(&entry.value, value, entry.optional);
-            joined = Some((key, self.join(&entry.value, values, value)));
+            joined = Some((key, self.join(values, value)));
         }
         let (key, value) = joined.unwrap_or_else(|| (self.subs.variable(), self.subs.variable()));
         Type::map(key, value)

@@ -6,7 +6,7 @@ use crate::cost::{LIST_COST, MAP_COST, STRUCT_COST};
 use crate::error::{EvalError, EvalErrorKind};
 use crate::plan::{Attribute, Base, Call, FieldStep, Fold, MapStep, Qualifier, QualifierKey, Step};
 use crate::program::Activation;
-use crate::runtime_cost::call_cost;
+use crate::runtime_cost::{by_result, call_cost};
 use crate::value::{Built, Entries, Key, List, Map, Object, Value};
 use std::sync::Arc;
 
@@ -216,11 +216,7 @@ impl<'a> Machine<'a> {
             self.charge(if call.args.len() > 2 { 0 } else { 1 })?;
             return Err(error);
         }
-        let cost = match call.function {
-            // The one cost that depends on the result.
-            "join" => None,
-            _ => Some(call_cost(call.function, call.overload, &args, None)),
-        };
+        let cost = (!by_result(call.function)).then(|| call_cost(call.function, call.overload, &args, None));
         if let Some(slot) = call.replaces {
             // Nothing else may hold the accumulator while it is changed in place.
             self.slots[slot] = Slot::Unset;
@@ -242,10 +238,22 @@ impl<'a> Machine<'a> {
 
     // Constructions.
 
+    /// A part of what is constructed; the construction is paid for even where a part of it fails.
+    fn part(&mut self, step: &'a Step, cost: u64) -> Evaluated<'a> {
+        match Self::settle(self.eval(step))? {
+            Err(error) => {
+                self.charge(cost)?;
+                Err(error)
+            }
+            value => value,
+        }
+    }
+
     fn list(&mut self, elements: &'a [Step], optional: &[bool]) -> Evaluated<'a> {
         let mut values = Vec::with_capacity(elements.len());
         for (element, optional) in elements.iter().zip(optional) {
-            match (self.eval(element)?, optional) {
+            let element = self.part(element, LIST_COST)?;
+            match (element, optional) {
                 (value, false) => values.push(value),
                 (Value::Optional(Some(value)), true) => values.push((*value).clone()),
                 (Value::Optional(None), true) => {}
@@ -264,8 +272,8 @@ impl<'a> Machine<'a> {
     fn map(&mut self, steps: &'a [MapStep]) -> Evaluated<'a> {
         let mut entries = Entries::default();
         for step in steps {
-            let key = self.eval(&step.key)?;
-            let mut value = self.eval(&step.value)?;
+            let key = self.part(&step.key, MAP_COST)?;
+            let mut value = self.part(&step.value, MAP_COST)?;
             if step.optional {
                 match value {
                     Value::Optional(Some(inner)) => value = (*inner).clone(),
@@ -287,7 +295,7 @@ impl<'a> Machine<'a> {
     fn object(&mut self, name: &str, steps: &'a [FieldStep]) -> Evaluated<'a> {
         let mut fields = Vec::with_capacity(steps.len());
         for step in steps {
-            let mut value = self.eval(&step.value)?;
+            let mut value = self.part(&step.value, STRUCT_COST)?;
             if step.optional {
                 match value {
                     Value::Optional(Some(inner)) => value = (*inner).clone(),

@@ -16,10 +16,10 @@ const FORMATS: &[(&str, u64)] = &[
     ("dns1035LabelPrefix", 30),
     ("labelValue", 40),
     ("uri", 1103),
-    ("uuid", 60),
+    ("uuid", 70),
     ("byte", 84),
-    ("date", 108),
-    ("datetime", 108),
+    ("date", 71),
+    ("datetime", 71),
 ];
 
 /// The format's name as it lives in the program.

@@ -4,6 +4,7 @@
 use crate::ast::{Expr, ExprKind};
 use crate::checker::Checked;
 use crate::error::{CompileErrors, Issue};
+use crate::functions::{Piece, next_piece, unfit};
 use crate::pattern::compile_pattern;
 use crate::time::{Duration, Timestamp};
 use crate::types::Type;
@@ -16,7 +17,7 @@ pub(crate) fn check(
     places: &[(i64, i64)],
     text: &str,
 ) -> Result<(), CompileErrors> {
-    let mut walk = Walk { checked, places, issues: Vec::new() };
+    let mut walk = Walk { checked, places, formatted: 0, issues: Vec::new() };
     walk.expr(root);
     match walk.issues.is_empty() {
         true => Ok(()),
@@ -27,6 +28,8 @@ pub(crate) fn check(
 struct Walk<'c> {
     checked: &'c Checked,
     places: &'c [(i64, i64)],
+    /// How many calls of `format` are around: their literals may be of mixed types.
+    formatted: usize,
     issues: Vec<Issue>,
 }
 
@@ -42,7 +45,13 @@ impl Walk<'_> {
             ExprKind::Select { operand, .. } => self.expr(operand),
             ExprKind::Call { function, target, args } => {
                 self.argument(function, args);
+                let format = function == "format";
+                if let (true, Some(target)) = (format, target) {
+                    self.format(expr.id, target, args);
+                }
+                self.formatted += usize::from(format);
                 target.as_deref().into_iter().chain(args).for_each(|arg| self.expr(arg));
+                self.formatted -= usize::from(format);
             }
             ExprKind::List { elements, optional } => {
                 self.list(elements, optional);
@@ -81,12 +90,77 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether the clauses of a literal template fit the literal list of what is to be formatted.
+    fn format(&mut self, id: usize, template: &Expr, args: &[Expr]) {
+        let (Some(template), Some(ExprKind::List { elements, .. })) =
+            (template.as_text(), args.first().map(|arg| &arg.kind))
+        else {
+            return;
+        };
+        let mut rest = template;
+        let mut next = 0;
+        while !rest.is_empty() {
+            let more = || match next < elements.len() {
+                true => Ok(()),
+                false => Err(format!("index {next} out of range")),
+            };
+            match next_piece(&mut rest, more) {
+                Ok(Piece::Text(_)) => {}
+                Ok(Piece::Clause { verb, .. }) => {
+                    if let Some(bad) = self.unformattable(verb, &elements[next]) {
+                        let of = self.checked.type_of(bad).name();
+                        let message = format!("error during formatting: {}", unfit(verb, &of));
+                        return self.report(bad.id, message);
+                    }
+                    next += 1;
+                }
+                Err(message) => return self.report(id, message),
+            }
+        }
+        if elements.len() > next {
+            let given = elements.len();
+            self.report(
+                id,
+                format!("too many arguments supplied to string.format (expected {next}, got {given})"),
+            );
+        }
+    }
+
+    /// The part of an argument that a clause does not take.
+    fn unformattable<'x>(&self, verb: char, expr: &'x Expr) -> Option<&'x Expr> {
+        let of = self.checked.type_of(expr);
+        let fits = match verb {
+            _ if *of == Type::Dyn => true,
+            's' => !matches!(of, Type::Optional(_) | Type::Opaque(_) | Type::Struct(_)),
+            'd' | 'o' => matches!(of, Type::Int | Type::Uint),
+            'f' | 'e' => matches!(of, Type::Double | Type::String),
+            'b' => matches!(of, Type::Int | Type::Uint | Type::Bool),
+            _ => matches!(of, Type::Int | Type::Uint | Type::String | Type::Bytes),
+        };
+        if !fits {
+            return Some(expr);
+        }
+        match &expr.kind {
+            ExprKind::List { elements, .. } if verb == 's' => {
+                elements.iter().find_map(|element| self.unformattable(verb, element))
+            }
+            ExprKind::Map(entries) if verb == 's' => entries
+                .iter()
+                .flat_map(|entry| [&entry.key, &entry.value])
+                .find_map(|part| self.unformattable(verb, part)),
+            _ => None,
+        }
+    }
+
     fn list(&mut self, elements: &[Expr], optional: &[bool]) {
         self.same(&mut elements.iter().zip(optional.iter().copied()), true);
     }
 
     /// Whether all are of the first one's type; a list's first fault is enough.
     fn same(&mut self, all: &mut dyn Iterator<Item = (&Expr, bool)>, once: bool) {
+        if self.formatted > 0 {
+            return;
+        }
         let mut first: Option<Type> = None;
         for (expr, optional) in all {
             let of = self.checked.type_of(expr);

@@ -26,7 +26,7 @@ impl Parser<'_> {
         let mut builder = Builder { parser: self, place };
         let expanded = match (target, function, args.len()) {
             (None, "has", 1) => builder.has(args),
-            (Some(target), "all" | "exists" | "exists_one" | "existsOne", 2 | 3) => {
+            (Some(target), "all" | "exists" | "exists_one", 2 | 3) | (Some(target), "existsOne", 3) => {
                 builder.quantifier(function, target, args)
             }
             (Some(target), "map", 2 | 3) | (Some(target), "filter", 2) => {

@@ -16,9 +16,35 @@ const MAX_PROGRAM_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) fn compile_pattern(text: &str) -> Result<Pattern, String> {
     let compiled = regex::RegexBuilder::new(&rewrite(text)).size_limit(MAX_PROGRAM_BYTES).build();
     compiled.map(Pattern).map_err(|error| match error {
-        regex::Error::Syntax(_) => format!("error parsing regexp: invalid pattern: `{text}`"),
+        regex::Error::Syntax(why) => format!("error parsing regexp: {}", reason(&why, text)),
         _ => format!("error parsing regexp: expression too large: `{text}`"),
     })
+}
+
+/// The engine's reason in the words of upstream's.
+fn reason(why: &str, text: &str) -> String {
+    let known = [
+        ("unclosed group", "missing closing )"),
+        ("unopened group", "unexpected )"),
+        ("unclosed character class", "missing closing ]"),
+        ("repetition operator missing expression", "missing argument to repetition operator"),
+        ("unrecognized escape sequence", "invalid escape sequence"),
+        ("incomplete escape sequence", "trailing backslash at end of expression"),
+        ("look-around", "invalid or unsupported Perl syntax"),
+        ("invalid character class range", "invalid character class range"),
+    ];
+    let said =
+        known.iter().find(|(engine, _)| why.contains(engine)).map_or("invalid pattern", |(_, said)| said);
+    let part = match said {
+        "missing closing ]" => &text[text.rfind('[').unwrap_or(0)..],
+        "missing argument to repetition operator" => {
+            let at = text.find(['*', '+', '?']).unwrap_or(0);
+            text.get(at..=at).unwrap_or(text)
+        }
+        "trailing backslash at end of expression" => "",
+        _ => text,
+    };
+    format!("{said}: `{part}`")
 }
 
 fn rewrite(text: &str) -> String {

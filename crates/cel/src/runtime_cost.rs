@@ -2,7 +2,9 @@
 
 use crate::ast::op;
 use crate::cost::selector_cost;
-use crate::cost::{AUTHORIZATION_COST, CostRange, FORMAT_REGEX_LENGTH, REGEX_FACTOR, STRING_FACTOR, scale};
+use crate::cost::{
+    AUTHORIZATION_COST, CostRange, FORMAT_REGEX_LENGTH, LIST_COST, REGEX_FACTOR, STRING_FACTOR, scale,
+};
 use crate::value::{Map, Object, Value};
 
 /// The cost of one call. `overload` is empty where more than one was possible; the result is given where it matters.
@@ -12,7 +14,48 @@ pub(crate) fn call_cost(
     args: &[Value<'_>],
     result: Option<&Value<'_>>,
 ) -> u64 {
-    library(function, overload, args, result).unwrap_or_else(|| standard(overload, args))
+    lists(overload, args, result)
+        .or_else(|| library(function, overload, args, result))
+        .unwrap_or_else(|| standard(overload, args))
+}
+
+/// Whether the cost of the function goes by its result.
+pub(crate) fn by_result(function: &str) -> bool {
+    matches!(function, "join" | "slice" | "lists.range" | "reverse")
+}
+
+/// Functions that make lists of lists, and those on sets.
+fn lists(overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> Option<u64> {
+    // A negative depth counts backwards, as upstream's conversion has it.
+    let made = |factor: f64, count: u64| {
+        let work = count as f64 * factor;
+        let work = if work < 0.0 { work as i64 as u64 } else { work as u64 };
+        Some(work.wrapping_add(1 + LIST_COST))
+    };
+    let sorted = |list: &Value<'_>| {
+        let Value::List(items) = list else { return None };
+        let texts = matches!(items.get(0), Some(Ok(Value::String(_) | Value::Bytes(_))));
+        let count = size(list);
+        made(if texts { 2.0 + STRING_FACTOR } else { 2.0 }, count.saturating_mul(count))
+    };
+    match overload {
+        "list_slice" | "lists_range" | "list_reverse" => made(1.0, result.map_or(1, size)),
+        "list_flatten" => made(1.0, size(args.first()?)),
+        "list_flatten_int" => match args {
+            [list, Value::Int(depth)] => made(*depth as f64, size(list)),
+            _ => None,
+        },
+        "list_distinct" => sorted(args.first()?),
+        "list_sets_contains_list" | "list_sets_intersects_list" | "list_sets_equivalent_list" => {
+            let factor = if overload == "list_sets_equivalent_list" { 2 } else { 1 };
+            let [a, b] = args else { return None };
+            Some(1 + size(a).saturating_mul(size(b)).saturating_mul(factor))
+        }
+        _ if overload.ends_with("_sort") || overload.ends_with("_sortByAssociatedKeys") => {
+            sorted(args.last()?)
+        }
+        _ => None,
+    }
 }
 
 /// The functions whose costs go by the name, whichever their overload.

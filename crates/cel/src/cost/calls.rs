@@ -26,6 +26,9 @@ impl Coster<'_> {
     /// The cost of a call with that of its arguments (but not of its target), and the size of its result.
     pub(super) fn cost_of_overload(&mut self, call: &Call<'_, '_>) -> Estimate {
         let arguments = call.costs.iter().fold(ZERO, |sum, cost| sum.plus(*cost));
+        if let Some((cost, size)) = self.list_library(call) {
+            return (cost.plus(arguments), size);
+        }
         if let Some((cost, size)) = self.library(call) {
             return (cost.plus(arguments), size);
         }
@@ -189,6 +192,44 @@ impl Coster<'_> {
             op::EQUALS => (equality(call)?, None),
             _ => return None,
         })
+    }
+
+    /// Functions that make lists of lists, and those on sets: their costs go by the overload.
+    fn list_library(&self, call: &Call<'_, '_>) -> Option<Estimate> {
+        let literal = |at: usize| match call.args.get(at).map(|node| &node.expr.kind) {
+            Some(ExprKind::Literal(Value::Int(value))) => Some(u64::try_from(*value).unwrap_or(0)),
+            _ => None,
+        };
+        let made = |factor: f64, size: CostRange| {
+            let cost = size.scaled(factor).plus(ONE).plus(CostRange::fixed(LIST_COST));
+            Some((cost, Some(size)))
+        };
+        let target = call.target.map(|node| self.bounded(node));
+        match call.overload {
+            "list_slice" => {
+                let (from, to) = (literal(0).unwrap_or(0), literal(1).unwrap_or(target?.max));
+                made(1.0, CostRange::fixed(to.wrapping_sub(from)))
+            }
+            "list_flatten" => made(1.0, target?),
+            "list_flatten_int" => made(literal(0).unwrap_or(u64::MAX) as f64, target?),
+            "lists_range" => made(1.0, CostRange::fixed(literal(0).unwrap_or(u64::MAX))),
+            "list_reverse" => made(1.0, target?),
+            "list_distinct" => made(2.0, target?.times(target?)),
+            "list_sets_contains_list" | "list_sets_intersects_list" | "list_sets_equivalent_list" => {
+                let factor = if call.overload == "list_sets_equivalent_list" { 2.0 } else { 1.0 };
+                let size = self.bounded(&call.args[0]).times(self.bounded(&call.args[1]));
+                Some((size.scaled(factor).plus(ONE), None))
+            }
+            overload if call.function == "sort" || call.function == "@sortByAssociatedKeys" => {
+                let size = match call.args.first() {
+                    Some(keys) => self.bounded(keys),
+                    None => target?,
+                };
+                let texts = overload.starts_with("list_string") || overload.starts_with("list_bytes");
+                made(if texts { 2.0 + STRING_FACTOR } else { 2.0 }, size.times(size))
+            }
+            _ => None,
+        }
     }
 
     /// A node's size, or the bound of the data at its path.

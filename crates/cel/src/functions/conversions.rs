@@ -142,7 +142,7 @@ pub(super) fn text(value: &Value<'_>) -> Option<String> {
     })
 }
 
-/// A double as Go prints it with the fewest digits: with an exponent below 1e-4 and from 1e21 on.
+/// A double as Go prints it with the fewest digits: with an exponent below 1e-4 and from 1e6 on.
 pub(crate) fn double_text(value: f64) -> String {
     if value.is_nan() {
         return "NaN".into();
@@ -151,9 +151,10 @@ pub(crate) fn double_text(value: f64) -> String {
         return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
     }
     let size = value.abs();
-    if size != 0.0 && !(1e-4..1e21).contains(&size) {
-        let text = format!("{value:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let power: i32 = exponent.parse().unwrap_or(0);
+    if size != 0.0 && !(-4..6).contains(&power) {
         let (sign, exponent) = match exponent.strip_prefix('-') {
             Some(exponent) => ('-', exponent),
             None => ('+', exponent),

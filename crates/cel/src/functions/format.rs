@@ -11,99 +11,127 @@ const DEFAULT_PRECISION: usize = 6;
 /// The most decimals that a clause may ask for.
 const MAX_PRECISION: usize = 1000;
 
+/// A piece of a template.
+pub(crate) enum Piece<'t> {
+    Text(&'t str),
+    Clause { verb: char, precision: Option<usize> },
+}
+
+/// Takes the next piece off a template, which must not be empty; `more` says whether a value is left for a clause.
+pub(crate) fn next_piece<'t>(
+    rest: &mut &'t str,
+    more: impl FnOnce() -> Result<(), String>,
+) -> Result<Piece<'t>, String> {
+    let Some(after) = rest.strip_prefix('%') else {
+        let (text, after) = rest.split_at(rest.find('%').unwrap_or(rest.len()));
+        *rest = after;
+        return Ok(Piece::Text(text));
+    };
+    if let Some(after) = after.strip_prefix('%') {
+        *rest = after;
+        return Ok(Piece::Text("%"));
+    }
+    if after.is_empty() {
+        return Err("unexpected end of string".into());
+    }
+    more()?;
+    *rest = after;
+    let precision = precision(rest)?;
+    let mut chars = rest.chars();
+    let verb = chars.next().ok_or("could not parse formatting clause: unexpected end of string")?;
+    *rest = chars.as_str();
+    if !"sdfebxXo".contains(verb) {
+        return Err(format!("could not parse formatting clause: unrecognized formatting clause \"{verb}\""));
+    }
+    Ok(Piece::Clause { verb, precision })
+}
+
 pub(super) fn format<'a>(args: &[Value<'a>]) -> Evaluated<'a> {
     let [Value::String(template), Value::List(list)] = args else { return no_overload() };
     let mut out = String::with_capacity(template.len());
     let mut rest: &str = template;
     let mut next = 0;
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('%') {
-            out.push('%');
-            rest = after;
-            continue;
-        }
-        if rest.is_empty() {
-            return Err(EvalError::new("unexpected end of string"));
-        }
-        let value = argument(list, next)?;
-        next += 1;
-        let precision = precision(&mut rest)?;
-        let Some(verb) = rest.chars().next() else {
-            return Err(EvalError::new("could not parse formatting clause: unexpected end of string"));
+    while !rest.is_empty() {
+        let more = || match next < list.len() {
+            true => Ok(()),
+            false => Err(format!("index {next} out of range")),
         };
-        rest = &rest[verb.len_utf8()..];
-        let clause = clause(verb, precision, &value)
-            .map_err(|error| EvalError::new(format!("error during formatting: {}", error.message)))?;
-        out.push_str(&clause);
+        match next_piece(&mut rest, more).map_err(EvalError::new)? {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Clause { verb, precision } => {
+                let value = list.get(next).unwrap_or_else(no_overload)?;
+                next += 1;
+                let clause = clause(verb, precision, &value)
+                    .map_err(|error| EvalError::new(format!("error during formatting: {}", error.message)))?;
+                out.push_str(&clause);
+            }
+        }
     }
-    out.push_str(rest);
     Ok(Value::text(out))
 }
 
-fn argument<'a>(list: &List<'a>, at: usize) -> Evaluated<'a> {
-    list.get(at).unwrap_or_else(|| Err(EvalError::new(format!("index {at} out of range"))))
-}
-
 /// Reads `.3` before a verb.
-fn precision(rest: &mut &str) -> Result<Option<usize>, EvalError> {
+fn precision(rest: &mut &str) -> Result<Option<usize>, String> {
     let Some(after) = rest.strip_prefix('.') else { return Ok(None) };
     let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     let precision = after[..digits].parse::<usize>().ok().filter(|precision| *precision <= MAX_PRECISION);
     *rest = &after[digits..];
     match precision {
         Some(precision) => Ok(Some(precision)),
-        None => Err(EvalError::new(
-            "could not parse formatting clause: error while parsing precision: could not convert precision to integer",
-        )),
+        None => Err("could not parse formatting clause: error while parsing precision: could not convert \
+                     precision to integer"
+            .into()),
     }
 }
 
-fn clause(verb: char, precision: Option<usize>, value: &Value<'_>) -> Result<String, EvalError> {
-    let unfit = |name: &str, takes: &str| {
-        let of = value.type_of().name();
-        EvalError::new(format!("{name} clause can only be used on {takes}, was given {of}"))
-    };
-    match (verb, value) {
-        ('s', value) => text(value).ok_or_else(|| {
-            unfit(
-                "string",
-                "strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps",
-            )
-        }),
-        ('d', Value::Int(value)) => Ok(value.to_string()),
-        ('d', Value::Uint(value)) => Ok(value.to_string()),
-        ('d', _) => Err(unfit("decimal", "integers")),
-        ('f', value) => match double(value) {
-            Some(number) => Ok(fixed(number, precision.unwrap_or(DEFAULT_PRECISION))),
-            None => Err(unfit("fixed-point", "doubles")),
-        },
-        ('e', value) => match double(value) {
-            Some(number) => Ok(scientific(number, precision.unwrap_or(DEFAULT_PRECISION))),
-            None => Err(unfit("scientific", "doubles")),
-        },
-        ('b', Value::Int(value)) => Ok(signed(*value, |size| format!("{size:b}"))),
-        ('b', Value::Uint(value)) => Ok(format!("{value:b}")),
-        ('b', Value::Bool(value)) => Ok(u8::from(*value).to_string()),
-        ('b', _) => Err(unfit("binary", "integers and bools")),
-        ('x' | 'X', value) => {
-            let hex = match value {
-                Value::Int(value) => signed(*value, |size| format!("{size:x}")),
-                Value::Uint(value) => format!("{value:x}"),
-                Value::String(text) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
-                Value::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-                _ => return Err(unfit("hex", "integers, byte buffers, and strings")),
-            };
-            Ok(if verb == 'X' { hex.to_uppercase() } else { hex })
+/// Why a value of this type cannot stand for a clause, where it cannot.
+pub(crate) fn unfit(verb: char, of: &str) -> String {
+    let (name, takes) = match verb {
+        's' => {
+            ("string", "strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps")
         }
-        ('o', Value::Int(value)) => Ok(signed(*value, |size| format!("{size:o}"))),
-        ('o', Value::Uint(value)) => Ok(format!("{value:o}")),
-        ('o', _) => Err(unfit("octal", "integers")),
-        (verb, _) => Err(EvalError::new(format!(
-            "could not parse formatting clause: unrecognized formatting clause \"{verb}\""
-        ))),
-    }
+        'd' => ("decimal", "integers"),
+        'f' => ("fixed-point", "doubles"),
+        'e' => ("scientific", "doubles"),
+        'o' => ("octal", "integers"),
+        'b' => return format!("only integers and bools can be formatted as binary, was given {of}"),
+        _ => {
+            let takes = "integers, byte buffers, and strings";
+            return format!("only {takes} can be formatted as hex, was given {of}");
+        }
+    };
+    format!("{name} clause can only be used on {takes}, was given {of}")
+}
+
+fn clause(verb: char, precision: Option<usize>, value: &Value<'_>) -> Result<String, EvalError> {
+    let shown = match (verb, value) {
+        ('s', value) => text(value),
+        ('d', Value::Int(value)) => Some(value.to_string()),
+        ('d', Value::Uint(value)) => Some(value.to_string()),
+        ('f', value) => double(value).map(|number| fixed(number, precision.unwrap_or(DEFAULT_PRECISION))),
+        ('e', value) => double(value).map(|number| {
+            // Upstream takes the precision for a width.
+            format!("{:>1$}", scientific(number, DEFAULT_PRECISION), precision.unwrap_or(0))
+        }),
+        ('b', Value::Int(value)) => Some(signed(*value, |size| format!("{size:b}"))),
+        ('b', Value::Uint(value)) => Some(format!("{value:b}")),
+        ('b', Value::Bool(value)) => Some(u8::from(*value).to_string()),
+        ('x' | 'X', value) => hex(value).map(|hex| if verb == 'X' { hex.to_uppercase() } else { hex }),
+        ('o', Value::Int(value)) => Some(signed(*value, |size| format!("{size:o}"))),
+        ('o', Value::Uint(value)) => Some(format!("{value:o}")),
+        _ => None,
+    };
+    shown.ok_or_else(|| EvalError::new(unfit(verb, &value.type_of().name())))
+}
+
+fn hex(value: &Value<'_>) -> Option<String> {
+    Some(match value {
+        Value::Int(value) => signed(*value, |size| format!("{size:x}")),
+        Value::Uint(value) => format!("{value:x}"),
+        Value::String(text) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        Value::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        _ => return None,
+    })
 }
 
 fn signed(value: i64, of: fn(u64) -> String) -> String {
@@ -176,7 +204,7 @@ fn scientific(value: f64, precision: usize) -> String {
         .chars()
         .filter_map(|digit| digit.to_digit(10).and_then(|digit| RAISED.get(digit as usize)))
         .collect();
-    format!("{digits}\u{202f}\u{d7}\u{202f}10{sign}{raised}")
+    format!("{digits}\u{d7}10{sign}{raised}")
 }
 
 /// The text that `%s` gives.

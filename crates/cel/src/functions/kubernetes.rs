@@ -71,7 +71,8 @@ fn network(name: &str) -> Option<Implementation> {
             [Value::Cidr(cidr), Value::Ip(ip)] => Ok(Value::Bool(cidr.contains(*ip))),
             [Value::Cidr(cidr), Value::String(text)] => match parse_ip(text) {
                 Ok(ip) => Ok(Value::Bool(cidr.contains(ip))),
-                Err(why) => failed(why),
+                // Upstream loses the reason here.
+                Err(_) => no_overload(),
             },
             _ => no_overload(),
         },
@@ -206,7 +207,7 @@ fn approximate(quantity: &Quantity) -> f64 {
             // Units are rounded up, and what was added by that is less than one.
             let units = quantity.value();
             let over = Quantity::from_units(units, Format::DecimalSi).minus(*quantity);
-            units as f64 - nanos(over) as f64 / 1e9
+            (i128::from(units) * 1_000_000_000 - i128::from(nanos(over))) as f64 / 1e9
         }
     }
 }

@@ -10,6 +10,7 @@ mod strings;
 mod times;
 
 pub(crate) use compare::{equal, order};
+pub(crate) use format::{Piece, next_piece, unfit};
 pub(crate) use lists::empty_sum;
 
 use crate::ast::op;

@@ -16,7 +16,7 @@ fn unsigned<'a>(result: Option<u64>) -> Evaluated<'a> {
 }
 
 fn duration<'a>(nanos: Option<i64>) -> Evaluated<'a> {
-    let nanos = nanos.ok_or_else(|| EvalError::new("duration overflow"))?;
+    let nanos = nanos.ok_or_else(|| EvalError::new("integer overflow"))?;
     Ok(Value::Duration(Duration { nanos }))
 }
 
