@@ -80,7 +80,7 @@ async fn bodies_that_do_not_fit() {
             POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a","namespace":"other"}}
               400 BadRequest: the namespace of the provided object does not match the namespace sent on the request
             POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a","labels":{"x":"not valid"}}}
-              422 Invalid: ConfigMap "a" is invalid: metadata.labels: Invalid value: "not valid": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+              422 Invalid: ConfigMap "a" is invalid: metadata.labels: Invalid value: "not valid": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
             POST /api/v1/namespaces/default/configmaps {"metadata":{"name":"a"},"data":{"k":5}}
               400 BadRequest: ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data.k of type string
             POST /apis/apps/v1/namespaces/default/deployments {"metadata":{"name":"a"},"spec":{"replicas":"three"}}

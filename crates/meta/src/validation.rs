@@ -14,7 +14,7 @@ pub fn pattern_error(message: &str, pattern: &str, examples: &[&str]) -> String 
     if shown.is_empty() {
         return format!("{message} (regex used for validation is '{pattern}')");
     }
-    format!("{message} (e.g. {}regex used for validation is '{pattern}')", shown.join("or "))
+    format!("{message} (e.g. {}regex used for validation is '{pattern}')", shown.join(" or "))
 }
 
 pub fn max_length_error(bytes: usize) -> String {
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(
             dns1123_label("Web"),
             [
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             ]
         );
         assert_eq!(dns1123_label("a.b"), ["must not contain dots"]);

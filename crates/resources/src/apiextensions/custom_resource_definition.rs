@@ -385,11 +385,11 @@ mod tests {
                 spec.group: Invalid value: "example": should be a domain with at least one dot
                 spec.scope: Unsupported value: "World": supported values: "Cluster", "Namespaced"
                 spec.versions[0].schema.openAPIV3Schema: Required value
-                spec.versions[0].name: Invalid value: "V1": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name', or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+                spec.versions[0].name: Invalid value: "V1": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
                 spec.versions[0].additionalPrinterColumns[0].type: Invalid value: "odd": must be one of boolean,date,integer,number,string
                 spec.versions[0].additionalPrinterColumns[0].JSONPath: Invalid value: "z": must be a simple json path starting with .
                 spec.versions: Invalid value: [{"name":"V1","served":false,"storage":false,"additionalPrinterColumns":[{"name":"x","type":"odd","jsonPath":"z"}]}]: must have exactly one version marked as storage version
-                spec.names.plural: Invalid value: "Widgets": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name', or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+                spec.names.plural: Invalid value: "Widgets": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
                 spec.names.listKind: Invalid value: "A": kind and listKind may not be the same
                 spec.conversion.webhookClientConfig.url: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]
                 spec.conversion.webhookClientConfig.url: Invalid value: "u": user information is not permitted in the URL

@@ -154,7 +154,7 @@ mod tests {
             expect![[r#"
                 metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: "V2."
                 spec.group: Required value: only v1 may have an empty group and it better be legacy kube
-                spec.version: Invalid value: "V2": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name', or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
+                spec.version: Invalid value: "V2": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')
                 spec.groupPriorityMinimum: Invalid value: 0: must be positive and less than 20000
                 spec.versionPriority: Invalid value: 0: must be positive and less than 1000
                 spec.service.namespace: Required value

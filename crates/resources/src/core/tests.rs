@@ -49,7 +49,7 @@ fn services_are_filled_in_and_kept_over_updates() {
         "{metadata: {name: Web, namespace: default}, spec: {type: Odd, clusterIP: x, ports: [{port: 80}, {port: 80, name: a, nodePort: 1}], \
          externalIPs: [127.0.0.1]}}",
         expect![[r#"
-            metadata.name: Invalid value: "Web": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            metadata.name: Invalid value: "Web": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
             spec.ports[0].name: Required value
             spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
             spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)
@@ -155,7 +155,7 @@ fn secrets_keep_text_as_bytes_and_ask_for_their_keys() {
         "secrets",
         "{metadata: {name: s, namespace: default}, type: kubernetes.io/tls, data: {'a/b': eA==}}",
         expect![[r#"
-            data[a/b]: Invalid value: "a/b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', or 'KEY_NAME', or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+            data[a/b]: Invalid value: "a/b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
             data[tls.crt]: Required value
             data[tls.key]: Required value
         "#]],

@@ -52,7 +52,7 @@ mod tests {
              {name: w, exactly: {deviceClassName: c, count: -1}}], \
              constraints: [{requests: [zzz]}]}}}",
             expect![[r#"
-                spec.devices.requests[0].name: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.devices.requests[0].name: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
                 spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required
                 spec.devices.requests[1].exactly.deviceClassName: Required value
                 spec.devices.requests[1].exactly.count: Invalid value: 2: must not be specified when allocationMode is 'All'
@@ -114,7 +114,7 @@ mod tests {
                 spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero
                 spec.pool.generation: Invalid value: -1: must be greater than or equal to zero
                 spec: Invalid value: "{`nodeName`, `allNodes`}": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set
-                spec.devices[0].name: Invalid value: "D": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+                spec.devices[0].name: Invalid value: "D": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
                 spec.devices[2]: Duplicate value: "d"
             "#]],
         );
