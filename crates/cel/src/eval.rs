@@ -222,10 +222,24 @@ impl<'a> Machine<'a> {
             self.slots[slot] = Slot::Unset;
         }
         let target = (cost.is_none() && !args.is_empty()).then(|| args.clone());
-        let result = match (&call.empty, args.as_slice()) {
+        let mut types = [""; 4];
+        types.iter_mut().zip(&args).for_each(|(name, arg)| *name = arg.kind_name());
+        let count = args.len().min(types.len());
+        let mut result = match (&call.empty, args.as_slice()) {
             (Some(zero), [Value::List(list)]) if list.is_empty() => Ok(zero.clone()),
             _ => (call.implementation)(args, call.pattern.as_ref()),
         };
+        if let Err(error) = &mut result
+            && *error == EvalError::no_such_overload()
+        {
+            error.message = match call.function {
+                "size" => "no such overload: size".into(),
+                function if names_types(function) => {
+                    format!("no such overload: {function}({})", types[..count].join(", "))
+                }
+                _ => std::mem::take(&mut error.message),
+            };
+        }
         let cost = match (cost, target) {
             (Some(cost), _) => cost,
             (None, target) => {
@@ -378,6 +392,16 @@ impl<'a> Machine<'a> {
         self.slots[fold.accu] = Slot::Set(next);
         Ok(true)
     }
+}
+
+/// Whether a call of the function that no overload takes is reported with the types of its arguments.
+fn names_types(function: &str) -> bool {
+    let operator = !function.starts_with(|c: char| c.is_ascii_alphabetic());
+    let plain = matches!(
+        function,
+        "size" | "contains" | "startsWith" | "endsWith" | "matches" | "containsIP" | "containsCIDR" | "sort"
+    );
+    !operator && !plain && !function.starts_with("get")
 }
 
 /// What a value holds under a key; `None` where it does not hold it.

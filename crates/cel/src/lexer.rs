@@ -133,7 +133,7 @@ fn floor_boundary(text: &str, mut length: usize) -> usize {
 
 /// The length of `r`, `b`, `br` before a quote, and whether the string is raw.
 fn string_prefix(text: &str) -> Option<(usize, bool)> {
-    let quote = text.find(['"', '\''])?;
+    let quote = text.bytes().take(3).position(|c| matches!(c, b'"' | b'\''))?;
     match &text[..quote] {
         "" | "b" | "B" => Some((quote, false)),
         "r" | "R" | "br" | "bR" | "Br" | "BR" => Some((quote, true)),

@@ -14,7 +14,7 @@ const MAX_CHARACTERS: usize = 100_000;
 /// How deep expressions nest, counting each link of a chain; upstream's limit.
 const MAX_DEPTH: usize = 250;
 /// How high a tree may be after macros are expanded: what walks it goes this deep on the stack.
-const MAX_HEIGHT: usize = 400;
+const MAX_HEIGHT: usize = 300;
 
 const FIRST: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, \
                      STRING, BYTES, IDENTIFIER}";
@@ -244,26 +244,48 @@ impl<'t> Parser<'t> {
         Ok(self.call(at, op::CONDITIONAL, vec![condition, then, otherwise]))
     }
 
+    /// Operands and the operators between them. Operators that bind alike associate to the left; a chain of one
+    /// logical operator becomes a tree of the least height.
     fn or(&mut self) -> Parse<Expr> {
-        let mut terms = vec![self.and()?];
-        let mut places = Vec::new();
-        while let Some(at) = self.take("||") {
+        let mut operands = vec![self.unary()?];
+        let mut operators: Vec<(usize, Token<'t>)> = Vec::new();
+        let mut links = 0;
+        while let Some(level) = level_of(self.peek()) {
+            while operators.last().is_some_and(|(last, _)| *last > level || (*last == level && level > AND)) {
+                self.reduce(&mut operands, &mut operators);
+            }
+            if level > AND {
+                self.enter()?;
+                links += 1;
+            }
+            operators.push((level, self.advance()));
             self.begin(FIRST)?;
-            terms.push(self.and()?);
-            places.push(at);
+            operands.push(self.unary()?);
         }
-        Ok(self.balanced(op::OR, &mut terms.into_iter(), &places))
+        while !operators.is_empty() {
+            self.reduce(&mut operands, &mut operators);
+        }
+        self.leave(links);
+        Ok(operands.pop().expect("what was reduced leaves one operand"))
     }
 
-    fn and(&mut self) -> Parse<Expr> {
-        let mut terms = vec![self.binary(0)?];
-        let mut places = Vec::new();
-        while let Some(at) = self.take("&&") {
-            self.begin(FIRST)?;
-            terms.push(self.binary(0)?);
-            places.push(at);
-        }
-        Ok(self.balanced(op::AND, &mut terms.into_iter(), &places))
+    /// Joins the last operator with its operands, or the last ones where they are a chain of one logical operator.
+    fn reduce(&mut self, operands: &mut Vec<Expr>, operators: &mut Vec<(usize, Token<'t>)>) {
+        let Some((level, last)) = operators.last().cloned() else { return };
+        let chain = match level > AND {
+            true => 1,
+            false => operators.iter().rev().take_while(|(other, _)| *other == level).count(),
+        };
+        let places: Vec<usize> =
+            operators.drain(operators.len() - chain..).map(|(_, token)| token.at).collect();
+        let terms = operands.split_off(operands.len() - chain - 1);
+        let function = match level {
+            OR => op::OR,
+            AND => op::AND,
+            _ => op::binary(last.text).expect("the levels hold binary operators only"),
+        };
+        let joined = self.balanced(function, &mut terms.into_iter(), &places);
+        operands.push(joined);
     }
 
     /// A chain of one logical operator as a tree of the least height, its terms in their order.
@@ -275,28 +297,6 @@ impl<'t> Parser<'t> {
         let left = self.balanced(function, terms, &places[..middle]);
         let right = self.balanced(function, terms, &places[middle + 1..]);
         self.call(places[middle], function, vec![left, right])
-    }
-
-    /// Relations at level 0, sums at 1, products at 2; all associate to the left.
-    fn binary(&mut self, level: usize) -> Parse<Expr> {
-        const LEVELS: [&[&str]; 3] =
-            [&["<", "<=", ">=", ">", "==", "!=", "in"], &["+", "-"], &["*", "/", "%"]];
-        if level == LEVELS.len() {
-            return self.unary();
-        }
-        let mut left = self.binary(level + 1)?;
-        let mut links = 0;
-        while self.peek().kind == Kind::Symbol && LEVELS[level].contains(&self.peek().text) {
-            let operator = self.advance();
-            self.enter()?;
-            links += 1;
-            self.begin(FIRST)?;
-            let right = self.binary(level + 1)?;
-            let function = op::binary(operator.text).expect("the levels hold binary operators only");
-            left = self.call(operator.at, function, vec![left, right]);
-        }
-        self.leave(links);
-        Ok(left)
     }
 
     fn unary(&mut self) -> Parse<Expr> {
@@ -577,6 +577,25 @@ impl<'t> Parser<'t> {
 
 fn is(token: &Token<'_>, symbol: &str) -> bool {
     token.kind == Kind::Symbol && token.text == symbol
+}
+
+/// Levels of operators, from those that bind least.
+const OR: usize = 0;
+const AND: usize = 1;
+
+/// The level of a binary operator, where the token is one.
+fn level_of(token: &Token<'_>) -> Option<usize> {
+    if token.kind != Kind::Symbol {
+        return None;
+    }
+    Some(match token.text {
+        "||" => OR,
+        "&&" => AND,
+        "<" | "<=" | ">=" | ">" | "==" | "!=" | "in" => 2,
+        "+" | "-" => 3,
+        "*" | "/" | "%" => 4,
+        _ => return None,
+    })
 }
 
 fn is_number(token: &Token<'_>) -> bool {

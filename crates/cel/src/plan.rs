@@ -239,7 +239,13 @@ impl Planner<'_> {
         if let [Step::Constant(value)] = args.as_slice()
             && is_conversion(function)
         {
-            let value = implementation(vec![value.clone()], None).map_err(|error| error.message)?;
+            let of = value.type_of().name();
+            let value = implementation(vec![value.clone()], None).map_err(|error| {
+                match error == crate::EvalError::no_such_overload() {
+                    true => format!("no such overload: {function}({of})"),
+                    false => error.message,
+                }
+            })?;
             return Ok(Step::Constant(value));
         }
         let pattern = match (function, args.get(1)) {

@@ -64,7 +64,11 @@ impl StructType {
     /// The type of a field, where there is one.
     pub fn field(&self, name: &str) -> Option<Type> {
         match &self.fields {
-            Fields::Known(fields) => fields.get(name).cloned(),
+            // A property named like a reserved word is reached under its own name too, where the grammar lets it.
+            Fields::Known(fields) => match fields.get(name) {
+                None if crate::escape::is_reserved(name) => fields.get(&format!("__{name}__")).cloned(),
+                found => found.cloned(),
+            },
             Fields::Any(of) => Some(of(&self.name, name)),
         }
     }

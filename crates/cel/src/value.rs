@@ -189,6 +189,34 @@ impl<'a> Value<'a> {
         Value::Optional(Some(Arc::new(value)))
     }
 
+    /// The name of the value's type, for errors.
+    pub(crate) fn kind_name(&self) -> &'static str {
+        match self {
+            Value::Null => "null_type",
+            Value::Bool(_) => "bool",
+            Value::Int(_) => "int",
+            Value::Uint(_) => "uint",
+            Value::Double(_) => "double",
+            Value::String(_) => "string",
+            Value::Bytes(_) => "bytes",
+            Value::Duration(_) => "google.protobuf.Duration",
+            Value::Timestamp(_) => "google.protobuf.Timestamp",
+            Value::List(_) => "list",
+            Value::Map(_) | Value::Object(Object::Json { .. }) => "map",
+            Value::Object(_) => "object",
+            Value::Type(_) => "type",
+            Value::Optional(_) => "optional_type",
+            Value::Ip(_) => "net.IP",
+            Value::Cidr(_) => "net.CIDR",
+            Value::Url(_) => "kubernetes.URL",
+            Value::Quantity(_) => "kubernetes.Quantity",
+            Value::Semver(_) => "kubernetes.Semver",
+            Value::Format(_) => "kubernetes.NamedFormat",
+            Value::Check(check) => check.type_name(),
+            Value::Opaque(_) => "unknown",
+        }
+    }
+
     /// The type that `type(value)` gives.
     pub fn type_of(&self) -> Type {
         match self {
@@ -316,7 +344,10 @@ impl<'a> Object<'a> {
     pub fn field(&self, name: &str) -> Option<Result<Value<'a>, EvalError>> {
         match self {
             Object::Json { entries, decl } => {
-                let field = decl.fields.get(name)?;
+                let field = match decl.fields.get(name) {
+                    None if crate::escape::is_reserved(name) => decl.fields.get(&format!("__{name}__"))?,
+                    field => field?,
+                };
                 match entries.get(&field.property)? {
                     Json::Null => None,
                     found => Some(Value::from_json(found, Some(&field.decl))),

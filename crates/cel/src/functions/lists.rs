@@ -81,6 +81,9 @@ pub(super) fn last_index_of<'a>(args: &[Value<'a>]) -> Evaluated<'a> {
 
 fn is_sorted<'a>(list: &List<'a>) -> Evaluated<'a> {
     let all = list.to_vec()?;
+    if let Some(first) = all.first() {
+        order(first, first)?;
+    }
     for pair in all.windows(2) {
         if order(&pair[0], &pair[1])?.is_gt() {
             return Ok(Value::Bool(false));
