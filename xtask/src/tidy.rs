@@ -12,6 +12,7 @@ const RANKS: &[(&str, u8)] = &[
     ("view", 1),
     ("patch", 1),
     ("cel", 1),
+    ("volumes", 1),
     ("authz", 2),
     ("controllers", 2),
     ("scheduler", 2),

@@ -4,6 +4,7 @@
 //! a clock or speaks to a server. Applying plans to a view that does not otherwise change leads to an empty plan.
 #![forbid(unsafe_code)]
 
+pub mod attachdetach;
 pub mod clusterroles;
 mod controller;
 pub mod daemonset;
@@ -11,16 +12,21 @@ pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod ephemeral;
+pub mod expander;
 pub mod garbagecollector;
 pub mod job;
+pub mod localpath;
 pub mod namespace;
 mod nodefit;
 pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod ownership;
+pub mod persistentvolume;
 mod plan;
 pub mod pod;
 pub mod podgc;
+pub mod protection;
 mod replicas;
 pub mod replicaset;
 pub mod replicationcontroller;

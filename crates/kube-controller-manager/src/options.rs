@@ -72,6 +72,8 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     pub concurrent_ttl_after_finished_syncs: usize,
     #[arg(long, default_value_t = 5)]
+    pub concurrent_ephemeralvolume_syncs: usize,
+    #[arg(long, default_value_t = 5)]
     pub concurrent_endpoint_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_service_endpoint_syncs: usize,
@@ -91,6 +93,10 @@ pub struct Options {
     /// The same for a node that has never been ready.
     #[arg(long, default_value = "1m", value_parser = duration)]
     pub node_startup_grace_period: Duration,
+
+    /// Leave volumes attached to unhealthy nodes, however long they stay mounted.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub disable_force_detach_on_timeout: bool,
 
     /// How many finished pods may stay; 0 for any number.
     #[arg(long, default_value_t = 12500)]

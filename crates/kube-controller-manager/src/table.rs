@@ -3,18 +3,24 @@
 use crate::Options;
 use anyhow::Context as _;
 use controllers::Controller;
+use controllers::attachdetach::AttachDetach;
 use controllers::clusterroles::ClusterRoleAggregation;
 use controllers::daemonset::DaemonSets;
 use controllers::deployment::Deployments;
 use controllers::disruption::Disruption;
 use controllers::endpoints::EndpointsController;
 use controllers::endpointslice::EndpointSlices;
+use controllers::ephemeral::EphemeralVolumes;
+use controllers::expander::VolumeExpander;
 use controllers::garbagecollector::GarbageCollector;
 use controllers::job::Jobs;
+use controllers::localpath::LocalPathProvisioner;
 use controllers::namespace::Namespaces;
 use controllers::nodeipam::NodeIpam;
 use controllers::nodelifecycle::NodeLifecycle;
+use controllers::persistentvolume::VolumeBinder;
 use controllers::podgc::PodGc;
+use controllers::protection::{ClaimProtection, VolumeProtection};
 use controllers::replicaset::ReplicaSets;
 use controllers::replicationcontroller::ReplicationControllers;
 use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
@@ -60,6 +66,13 @@ pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
             8,
         ),
         (Arc::new(TaintEviction), 8),
+        (Arc::new(VolumeBinder), 5),
+        (Arc::new(AttachDetach { force_on_timeout: !options.disable_force_detach_on_timeout }), 5),
+        (Arc::new(ClaimProtection), 5),
+        (Arc::new(VolumeProtection), 5),
+        (Arc::new(EphemeralVolumes), options.concurrent_ephemeralvolume_syncs),
+        (Arc::new(VolumeExpander), 5),
+        (Arc::new(LocalPathProvisioner), 5),
         (Arc::new(PodGc { terminated_threshold: options.terminated_pod_gc_threshold }), 1),
     ];
     if options.enable_garbage_collector {

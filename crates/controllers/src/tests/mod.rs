@@ -4,6 +4,7 @@ mod golden;
 mod golden_cluster;
 mod model;
 mod rollouts;
+mod volumes;
 mod workloads;
 
 use crate::{Context, Controller, Report};
