@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::queue::{Failure, Queue};
+use crate::volumes::{Binding, Volumes};
 use crate::writes::{self, Nomination, Refusal};
 use api::Object;
 use api::apps::v1::{ReplicaSet, StatefulSet};
@@ -10,8 +11,9 @@ use api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use api::policy::v1::PodDisruptionBudget;
-use api::storage::v1::StorageClass;
+use api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use client::{Change, Client, EventType, Recorder, Subscription};
+use scheduler::plugins::volume_binding;
 use scheduler::{Decision, Event, Fact, PodInfo, Profile, Snapshot, Turn, Unschedulable, decide};
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -31,8 +33,22 @@ const BURST: usize = 32;
 
 /// What became of a write.
 enum Outcome {
-    Bound { pod: Arc<PodInfo>, node: String, result: Result<(), client::Error> },
-    Evicted { pod: Arc<PodInfo>, victims: Vec<String>, plugins: Vec<&'static str>, succeeded: bool },
+    Bound {
+        pod: Arc<PodInfo>,
+        node: String,
+        result: Result<(), client::Error>,
+    },
+    /// The volumes of a pod were asked for.
+    VolumesAsked {
+        binding: Binding,
+        result: Result<(), client::Error>,
+    },
+    Evicted {
+        pod: Arc<PodInfo>,
+        victims: Vec<String>,
+        plugins: Vec<&'static str>,
+        succeeded: bool,
+    },
 }
 
 /// The scheduler's state for one term of leading.
@@ -45,6 +61,8 @@ pub struct Actor {
     queue: Queue,
     /// Pods whose binding is under way or not yet seen in the watch.
     assumed: HashSet<String>,
+    /// Assumed pods that wait for their volumes.
+    volumes: Volumes,
     turn: Turn,
     writing: usize,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
@@ -69,6 +87,7 @@ impl Actor {
             snapshot: Snapshot::new(),
             queue: Queue::new(config.queue),
             assumed: HashSet::new(),
+            volumes: Volumes::default(),
             turn: Turn::default(),
             writing: 0,
             outcomes,
@@ -86,6 +105,7 @@ impl Actor {
             let busy = self.schedule_some();
             self.metrics.pending(self.queue.depth());
             let wake = self.queue.next_wake().filter(|_| self.writing < WRITES_MAX);
+            let wake = wake.into_iter().chain(self.volumes.next_deadline()).min();
             tokio::select! {
                 biased;
                 () = token.cancelled() => return,
@@ -106,6 +126,7 @@ impl Actor {
                 () = tokio::task::yield_now(), if busy => {}
                 () = sleep_until(wake), if !busy => {}
             }
+            self.look_at_volumes(Instant::now());
         }
     }
 
@@ -137,7 +158,7 @@ impl Actor {
         match decision {
             Decision::Bind { node, evaluated, feasible } => {
                 debug!(pod = %writes::key_of(&pod.pod), node, evaluated, feasible, "Chose a node");
-                self.bind(pod, node);
+                self.assume(pod, node, now);
             }
             Decision::Unschedulable(why) => {
                 self.metrics.unschedulable();
@@ -154,10 +175,63 @@ impl Actor {
         }
     }
 
-    /// Assumes the pod on the node, and binds it in the background.
-    fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
+    /// Assumes the pod on the node; binds it, or first asks for the volumes that it needs there.
+    fn assume(&mut self, pod: Arc<PodInfo>, node: String, now: Instant) {
+        let plan = match volume_binding::plan(&self.snapshot, &pod, &node) {
+            Ok(plan) => plan,
+            Err(message) => {
+                self.queue.failed(pod.uid(), Failure::Unschedulable(vec![volume_binding::NAME]), now);
+                return self.refuse(&pod, "Unschedulable", message, Nomination::Keep);
+            }
+        };
         self.snapshot.set_pod(pod.clone(), &node);
         self.assumed.insert(pod.uid().to_owned());
+        if plan.is_empty() {
+            return self.bind(pod, node);
+        }
+        let binding = Binding::assume(&mut self.snapshot, pod, node, plan);
+        let (client, report, token) = (self.client.clone(), self.report.clone(), self.token.clone());
+        self.writing += 1;
+        tokio::spawn(async move {
+            tokio::select! {
+                result = binding.write(&client) => {
+                    let _ = report.send(Outcome::VolumesAsked { binding, result });
+                }
+                () = token.cancelled() => {}
+            }
+        });
+    }
+
+    /// Goes on with the pods whose volumes are there, and gives up those whose volumes will not come.
+    fn look_at_volumes(&mut self, now: Instant) {
+        for (binding, result) in self.volumes.settled(&self.snapshot, now) {
+            match result {
+                Ok(()) => self.bind(binding.pod, binding.node),
+                Err(message) => {
+                    warn!(pod = %writes::key_of(&binding.pod.pod), cause = message, "Could not bind volumes");
+                    self.metrics.error();
+                    let text =
+                        format!("running PreBind plugin \"VolumeBinding\": binding volumes: {message}");
+                    self.give_up(&binding.pod, text, now);
+                }
+            }
+        }
+    }
+
+    /// A pod that was assumed on a node does not get there: it is tried again later.
+    fn give_up(&mut self, pod: &Arc<PodInfo>, message: String, now: Instant) {
+        // Unless the watch has meanwhile shown it bound after all, or gone.
+        if self.assumed.remove(pod.uid()) {
+            self.leave(pod, now);
+            self.queue.failed(pod.uid(), Failure::Error, now);
+            if self.queue.contains(pod.uid()) {
+                self.refuse(pod, "SchedulerError", message, Nomination::Keep);
+            }
+        }
+    }
+
+    /// Binds a pod in the background.
+    fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
         let (client, report, token) = (self.client.clone(), self.report.clone(), self.token.clone());
         let before = self.patching.remove(pod.uid());
         self.writing += 1;
@@ -214,15 +288,21 @@ impl Actor {
             Outcome::Bound { pod, node, result: Err(error) } => {
                 warn!(pod = %writes::key_of(&pod.pod), node, cause = error.chain(), "Could not bind pod");
                 self.metrics.error();
-                // Unless the watch has meanwhile shown it bound after all, or gone.
-                if self.assumed.remove(pod.uid()) {
-                    self.leave(&pod, now);
-                    self.queue.failed(pod.uid(), Failure::Error, now);
-                    if self.queue.contains(pod.uid()) {
-                        let message = format!("running Bind plugin \"DefaultBinder\": {}", error.chain());
-                        self.refuse(&pod, "SchedulerError", message, Nomination::Keep);
-                    }
+                let message = format!("running Bind plugin \"DefaultBinder\": {}", error.chain());
+                self.give_up(&pod, message, now);
+            }
+            Outcome::VolumesAsked { binding, result: Ok(()) } => {
+                if self.assumed.contains(binding.pod.uid()) {
+                    self.volumes.wait(binding, now);
                 }
+            }
+            Outcome::VolumesAsked { binding, result: Err(error) } => {
+                warn!(pod = %writes::key_of(&binding.pod.pod), cause = error.chain(), "Could not ask for volumes");
+                self.metrics.error();
+                binding.revert(&mut self.snapshot);
+                let message =
+                    format!("running PreBind plugin \"VolumeBinding\": binding volumes: {}", error.chain());
+                self.give_up(&binding.pod, message, now);
             }
             Outcome::Evicted { pod, victims, plugins, succeeded } => {
                 self.queue.failed(pod.uid(), Failure::Unschedulable(plugins), now);
@@ -271,6 +351,7 @@ impl Actor {
         } else if change.kind == kind::<Node>() {
             self.apply_node(typed(change.old), typed(change.new), now);
         } else if let Some((fact, present)) = fact(change) {
+            self.volumes.changed(&fact);
             if present {
                 self.snapshot.set_fact(fact.clone());
             } else {
@@ -280,6 +361,8 @@ impl Actor {
                 Fact::Claim(claim) => self.queue.event(&Event::ClaimChanged(claim), now),
                 Fact::Volume(_) => self.queue.event(&Event::VolumeChanged, now),
                 Fact::Class(_) => self.queue.event(&Event::ClassChanged, now),
+                Fact::CsiNode(_) => self.queue.event(&Event::LimitsChanged, now),
+                Fact::Attachment(_) if !present => self.queue.event(&Event::AttachmentRemoved, now),
                 _ => {}
             }
         }
@@ -313,6 +396,7 @@ impl Actor {
         if !new.spec.node_name.is_empty() {
             self.queue.remove(&uid);
             self.patching.remove(&uid);
+            self.volumes.forget(&uid);
             let assumed = self.assumed.remove(&uid);
             self.place(Arc::new(PodInfo::new(new)), assumed, now);
             return;
@@ -358,6 +442,7 @@ impl Actor {
     /// A pod that is gone, or waits no more.
     fn forget_pod(&mut self, uid: &str, now: Instant) {
         self.assumed.remove(uid);
+        self.volumes.forget(uid);
         self.queue.remove(uid);
         self.patching.remove(uid);
         if let Some(pod) = self.snapshot.remove_pod(uid) {
@@ -411,6 +496,10 @@ fn fact(change: Change) -> Option<(Fact, bool)> {
         Fact::Volume(typed(object)?)
     } else if of == kind::<StorageClass>() {
         Fact::Class(typed(object)?)
+    } else if of == kind::<CSINode>() {
+        Fact::CsiNode(typed(object)?)
+    } else if of == kind::<VolumeAttachment>() {
+        Fact::Attachment(typed(object)?)
     } else if of == kind::<PodDisruptionBudget>() {
         Fact::Budget(typed(object)?)
     } else {

@@ -11,6 +11,7 @@ mod metrics;
 mod options;
 mod queue;
 mod serving;
+mod volumes;
 mod writes;
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ use api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use api::policy::v1::PodDisruptionBudget;
-use api::storage::v1::StorageClass;
+use api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use client::{Client, Election, Selection, Views};
 use meta::ObjectKey;
 use std::sync::Arc;
@@ -94,6 +95,8 @@ fn follow(client: &Client, token: &CancellationToken) -> Result<Arc<Views>, clie
         .watch::<PersistentVolumeClaim>()?
         .watch::<PersistentVolume>()?
         .watch::<StorageClass>()?
+        .watch::<CSINode>()?
+        .watch::<VolumeAttachment>()?
         .watch::<PodDisruptionBudget>()?;
     Ok(builder.start(token))
 }

@@ -2,7 +2,10 @@
 
 use crate::node::NodeInfo;
 use crate::plugins::{Filter, Prepared, Reasons, Verdict};
-use crate::plugins::{image_locality, inter_pod_affinity, pod_topology_spread, volume_binding};
+use crate::plugins::{
+    image_locality, inter_pod_affinity, node_volume_limits, pod_topology_spread, volume_binding,
+    volume_restrictions, volume_zone,
+};
 use crate::pod::PodInfo;
 use crate::profile::Profile;
 use crate::snapshot::Snapshot;
@@ -16,7 +19,10 @@ pub struct Cycle<'a> {
     pub pod: &'a PodInfo,
     pub(crate) spread: Option<pod_topology_spread::Hard>,
     pub(crate) affinity: Option<inter_pod_affinity::Required>,
-    pub(crate) volumes: volume_binding::Bound,
+    pub(crate) claims: volume_binding::Claims,
+    pub(crate) restricted: volume_restrictions::Restricted,
+    pub(crate) limited: node_volume_limits::Volumes,
+    pub(crate) zones: Vec<volume_zone::Wanted>,
     pub(crate) spread_score: Option<pod_topology_spread::Soft>,
     pub(crate) affinity_score: inter_pod_affinity::Preferred,
     pub(crate) image_score: image_locality::Spread,
@@ -45,7 +51,10 @@ impl<'a> Cycle<'a> {
             pod,
             spread: None,
             affinity: None,
-            volumes: Default::default(),
+            claims: Default::default(),
+            restricted: Default::default(),
+            limited: Default::default(),
+            zones: Vec::new(),
             spread_score: None,
             affinity_score: Default::default(),
             image_score: Default::default(),
@@ -136,6 +145,7 @@ impl<'a> Cycle<'a> {
     /// Counts a pod as come to (1) or gone from (-1) a node, where counts were worked out before.
     pub(crate) fn change(&mut self, other: &PodInfo, node: &NodeInfo, delta: i64) {
         let (pod, snapshot) = (self.pod, self.snapshot);
+        self.restricted.change(pod, other, delta);
         if let Some(state) = &mut self.spread {
             state.change(pod, other, node, delta);
         }

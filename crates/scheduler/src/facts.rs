@@ -4,10 +4,10 @@ use crate::pod::PodInfo;
 use api::apps::v1::{ReplicaSet, StatefulSet};
 use api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service};
 use api::policy::v1::PodDisruptionBudget;
-use api::storage::v1::StorageClass;
+use api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
 use meta::ObjectKey;
 use meta::labels::{Requirement, Selector};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// An object that decides, as it is now.
@@ -22,6 +22,9 @@ pub enum Fact {
     Volume(Arc<PersistentVolume>),
     Class(Arc<StorageClass>),
     Budget(Arc<PodDisruptionBudget>),
+    /// What a node's drivers take.
+    CsiNode(Arc<CSINode>),
+    Attachment(Arc<VolumeAttachment>),
 }
 
 /// The facts of a cluster.
@@ -36,6 +39,10 @@ pub struct Facts {
     volumes: HashMap<String, Arc<PersistentVolume>>,
     classes: HashMap<String, Arc<StorageClass>>,
     budgets: BTreeMap<ObjectKey, Arc<PodDisruptionBudget>>,
+    /// By node, then driver: how many volumes. Nodes without any limit are not here.
+    limits: HashMap<String, BTreeMap<String, i32>>,
+    /// By node, then the attachment's name.
+    attachments: HashMap<String, HashMap<String, Arc<VolumeAttachment>>>,
 }
 
 fn key(meta: &api::meta::v1::ObjectMeta) -> ObjectKey {
@@ -76,6 +83,21 @@ impl Facts {
             Fact::Budget(object) => {
                 self.budgets.insert(key(&object.metadata), object);
             }
+            Fact::CsiNode(object) => {
+                let limit = |driver: &api::storage::v1::CSINodeDriver| {
+                    Some((driver.name.clone(), driver.allocatable.as_ref()?.count?))
+                };
+                let limits: BTreeMap<String, i32> = object.spec.drivers.iter().filter_map(limit).collect();
+                if limits.is_empty() {
+                    self.limits.remove(&object.metadata.name);
+                } else {
+                    self.limits.insert(object.metadata.name.clone(), limits);
+                }
+            }
+            Fact::Attachment(object) => {
+                let node = self.attachments.entry(object.spec.node_name.clone()).or_default();
+                node.insert(object.metadata.name.clone(), object);
+            }
         }
     }
 
@@ -99,6 +121,15 @@ impl Facts {
             Fact::Volume(object) => drop(self.volumes.remove(&object.metadata.name)),
             Fact::Class(object) => drop(self.classes.remove(&object.metadata.name)),
             Fact::Budget(object) => drop(self.budgets.remove(&key(&object.metadata))),
+            Fact::CsiNode(object) => drop(self.limits.remove(&object.metadata.name)),
+            Fact::Attachment(object) => {
+                if let Some(node) = self.attachments.get_mut(&object.spec.node_name) {
+                    node.remove(&object.metadata.name);
+                    if node.is_empty() {
+                        self.attachments.remove(&object.spec.node_name);
+                    }
+                }
+            }
         }
     }
 
@@ -112,6 +143,28 @@ impl Facts {
     }
     pub fn volume(&self, name: &str) -> Option<&Arc<PersistentVolume>> {
         self.volumes.get(name)
+    }
+    pub fn volumes(&self) -> impl Iterator<Item = &Arc<PersistentVolume>> {
+        self.volumes.values()
+    }
+    /// Whether any driver of any node has a limit.
+    pub fn has_volume_limits(&self) -> bool {
+        !self.limits.is_empty()
+    }
+    /// How many volumes of each driver a node takes; `None` where nothing limits it.
+    pub fn volume_limits(&self, node: &str) -> Option<&BTreeMap<String, i32>> {
+        self.limits.get(node)
+    }
+    /// What is attached to a node, as driver and handle.
+    pub fn attached(&self, node: &str) -> BTreeSet<(String, String)> {
+        let attachments = self.attachments.get(node).into_iter().flat_map(HashMap::values);
+        attachments
+            .filter_map(|own| {
+                let volume = self.volumes.get(own.spec.source.persistent_volume_name.as_ref()?)?;
+                let csi = volume.spec.persistent_volume_source.csi.as_ref()?;
+                Some((csi.driver.clone(), csi.volume_handle.clone()))
+            })
+            .collect()
     }
     pub fn class(&self, name: &str) -> Option<&Arc<StorageClass>> {
         self.classes.get(name)

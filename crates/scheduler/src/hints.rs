@@ -2,7 +2,8 @@
 
 use crate::plugins::{
     FILTERS, inter_pod_affinity, node_affinity, node_name, node_ports, node_resources, node_unschedulable,
-    pod_topology_spread, taint_toleration, volume_binding,
+    node_volume_limits, pod_topology_spread, taint_toleration, volume_binding, volume_restrictions,
+    volume_zone,
 };
 use crate::pod::PodInfo;
 use api::core::v1::{Node, PersistentVolumeClaim};
@@ -32,6 +33,9 @@ pub enum Event<'a> {
     ClaimChanged(&'a PersistentVolumeClaim),
     VolumeChanged,
     ClassChanged,
+    /// A node's drivers take another number of volumes.
+    LimitsChanged,
+    AttachmentRemoved,
 }
 
 impl Event<'_> {
@@ -45,7 +49,10 @@ impl Event<'_> {
                 node_affinity::NAME,
                 node_ports::NAME,
                 node_resources::NAME,
+                volume_restrictions::NAME,
+                node_volume_limits::NAME,
                 volume_binding::NAME,
+                volume_zone::NAME,
                 pod_topology_spread::NAME,
                 inter_pod_affinity::NAME,
             ],
@@ -54,9 +61,14 @@ impl Event<'_> {
             Event::PodChanged { .. } => {
                 &[node_resources::NAME, pod_topology_spread::NAME, inter_pod_affinity::NAME]
             }
-            Event::PodRemoved(_) => {
-                &[node_ports::NAME, node_resources::NAME, pod_topology_spread::NAME, inter_pod_affinity::NAME]
-            }
+            Event::PodRemoved(_) => &[
+                node_ports::NAME,
+                node_resources::NAME,
+                volume_restrictions::NAME,
+                node_volume_limits::NAME,
+                pod_topology_spread::NAME,
+                inter_pod_affinity::NAME,
+            ],
             Event::SelfChanged { .. } => &[
                 node_unschedulable::NAME,
                 taint_toleration::NAME,
@@ -64,7 +76,15 @@ impl Event<'_> {
                 pod_topology_spread::NAME,
                 inter_pod_affinity::NAME,
             ],
-            Event::ClaimChanged(_) | Event::VolumeChanged | Event::ClassChanged => &[volume_binding::NAME],
+            Event::ClaimChanged(_) => &[
+                volume_restrictions::NAME,
+                node_volume_limits::NAME,
+                volume_binding::NAME,
+                volume_zone::NAME,
+            ],
+            Event::VolumeChanged => &[node_volume_limits::NAME, volume_binding::NAME, volume_zone::NAME],
+            Event::ClassChanged => &[volume_binding::NAME, volume_zone::NAME],
+            Event::LimitsChanged | Event::AttachmentRemoved => &[node_volume_limits::NAME],
         }
     }
 }

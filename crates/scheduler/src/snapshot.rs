@@ -8,6 +8,7 @@ use crate::index::{Groups, Topology};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use api::core::v1::{Node, Pod};
+use meta::ObjectKey;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -30,6 +31,8 @@ pub struct Snapshot {
     images: HashMap<String, usize>,
     /// Pods that wait for room on a node, made by preemption: node and pod, by uid.
     nominated: HashMap<String, (String, Arc<PodInfo>)>,
+    /// How many placed pods use each claim.
+    claim_users: HashMap<ObjectKey, usize>,
     pub facts: Facts,
     order: OnceLock<Vec<u32>>,
     topologies: Mutex<HashMap<String, Arc<Topology>>>,
@@ -120,6 +123,9 @@ impl Snapshot {
         self.nominated.remove(pod.uid());
         let name: Arc<str> = node.into();
         self.pods.insert(pod.uid().to_owned(), name.clone());
+        for claim in &pod.claims {
+            *self.claim_users.entry(ObjectKey::new(pod.namespace(), claim.name.clone())).or_default() += 1;
+        }
         match self.by_name.get(node) {
             Some(slot) => {
                 self.groups.add(&pod, *slot);
@@ -139,6 +145,25 @@ impl Snapshot {
 
     /// Takes a placed pod away.
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let pod = self.take_pod(uid)?;
+        for claim in &pod.claims {
+            let key = ObjectKey::new(pod.namespace(), claim.name.clone());
+            if let Some(users) = self.claim_users.get_mut(&key) {
+                *users -= 1;
+                if *users == 0 {
+                    self.claim_users.remove(&key);
+                }
+            }
+        }
+        Some(pod)
+    }
+
+    /// How many placed pods use a claim.
+    pub(crate) fn users_of(&self, namespace: &str, claim: &str) -> usize {
+        self.claim_users.get(&ObjectKey::new(namespace, claim)).copied().unwrap_or(0)
+    }
+
+    fn take_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let name = self.pods.remove(uid)?;
         if let Some(slot) = self.by_name.get(&*name).copied() {
             let info = self.slots[slot as usize].as_mut().expect("a named slot is filled");

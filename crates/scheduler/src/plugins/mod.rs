@@ -7,10 +7,13 @@ pub mod node_name;
 pub mod node_ports;
 pub mod node_resources;
 pub mod node_unschedulable;
+pub mod node_volume_limits;
 pub mod pod_topology_spread;
 pub mod scheduling_gates;
 pub mod taint_toleration;
 pub mod volume_binding;
+pub mod volume_restrictions;
+pub mod volume_zone;
 
 use crate::cycle::Cycle;
 use crate::hints::Event;
@@ -66,14 +69,17 @@ pub struct Score {
     pub normalize: fn(&Cycle<'_>, &[&NodeInfo], &mut [i64]),
 }
 
-pub static FILTERS: [Filter; 9] = [
+pub static FILTERS: [Filter; 12] = [
     node_unschedulable::FILTER,
     node_name::FILTER,
     taint_toleration::FILTER,
     node_affinity::FILTER,
     node_ports::FILTER,
     node_resources::FILTER,
+    volume_restrictions::FILTER,
+    node_volume_limits::FILTER,
     volume_binding::FILTER,
+    volume_zone::FILTER,
     pod_topology_spread::FILTER,
     inter_pod_affinity::FILTER,
 ];

@@ -40,6 +40,7 @@ pub fn read(text: &str) -> (Snapshot, Option<Arc<PodInfo>>) {
                 "claim" => Fact::Claim(Arc::new(object_of(&object))),
                 "volume" => Fact::Volume(Arc::new(object_of(&object))),
                 "class" => Fact::Class(Arc::new(object_of(&object))),
+                "csinode" => Fact::CsiNode(Arc::new(object_of(&object))),
                 "budget" => Fact::Budget(Arc::new(object_of(&object))),
                 other => panic!("{other:?} is no kind"),
             }),

@@ -286,9 +286,9 @@ fn claims_must_be_there_and_bound_and_reachable() {
     check(
         &format!("node n1\n {pod}"),
         expect![[r#"
-        rejected by VolumeBinding: persistentvolumeclaim "data" not found
-        -> 0/1 nodes are available: persistentvolumeclaim "data" not found. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling. [VolumeBinding]
-    "#]],
+            rejected by VolumeRestrictions: persistentvolumeclaim "data" not found
+            -> 0/1 nodes are available: persistentvolumeclaim "data" not found. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling. [VolumeRestrictions]
+        "#]],
     );
     check(
         &format!("node n1\n claim data\n {pod}"),

@@ -4,3 +4,4 @@ mod fixture;
 mod golden;
 mod hints;
 mod incremental;
+mod volumes;
