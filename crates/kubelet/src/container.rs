@@ -32,8 +32,6 @@ pub async fn config(
     let variables = environment::variables(ctx, pod, container).await.map_err(fault)?;
     let mut mounts = volumes::mounts(ctx, pod, container, &variables).map_err(fault)?;
     mounts.extend(own_mounts(ctx, pod, container, attempt).map_err(|error| fault(error.to_string()))?);
-    let privileged =
-        container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true));
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata { name: container.name.clone(), attempt }),
         image: Some(ImageSpec {
@@ -46,7 +44,7 @@ pub async fn config(
         working_dir: container.working_dir.clone(),
         envs: variables.into_iter().map(|(key, value)| KeyValue { key, value: value.into_bytes() }).collect(),
         mounts,
-        devices: if privileged { devices() } else { vec![] },
+        devices: volumes::devices(ctx, pod, container).map_err(fault)?,
         labels: labels(pod, container),
         annotations: annotations(pod, container, attempt),
         log_path: format!("{}/{attempt}.log", container.name),
@@ -59,11 +57,6 @@ pub async fn config(
         }),
         stop_signal: 0,
     })
-}
-
-/// The runtime gives a privileged container all devices of the host by itself.
-fn devices() -> Vec<Device> {
-    vec![]
 }
 
 fn labels(pod: &Pod, container: &Container) -> BTreeMap<String, String> {

@@ -11,6 +11,7 @@ mod events;
 mod hooks;
 mod images;
 mod inotify;
+mod local_path;
 mod log_files;
 mod logs;
 mod node;

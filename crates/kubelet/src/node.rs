@@ -54,19 +54,29 @@ fn own_labels(ctx: &Context) -> BTreeMap<String, String> {
     labels
 }
 
+fn own_annotations(ctx: &Context) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::from([(
+        "volumes.kubernetes.io/controller-managed-attach-detach".to_string(),
+        "true".to_string(),
+    )]);
+    if let Some(directory) = &ctx.settings.local_path_dir {
+        annotations.insert(volumes::local_path::DIRECTORY.into(), directory.display().to_string());
+    }
+    annotations
+}
+
 async fn register(ctx: &Context) -> Result<(), client::Error> {
     let mut node = Node::default();
     node.metadata.name = ctx.settings.node_name.clone();
     node.metadata.labels = own_labels(ctx);
-    node.metadata
-        .annotations
-        .insert("volumes.kubernetes.io/controller-managed-attach-detach".into(), "true".into());
+    node.metadata.annotations = own_annotations(ctx);
     node.spec.taints = ctx.settings.taints.clone();
     node.status = status(ctx, None).await;
     match ctx.client.create(&node).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_already_exists() => {
-            let patch = json!({ "metadata": { "labels": own_labels(ctx) } });
+            let patch =
+                json!({ "metadata": { "labels": own_labels(ctx), "annotations": own_annotations(ctx) } });
             let key = ObjectKey::cluster(ctx.settings.node_name.as_str());
             ctx.client.patch::<Node>(&key, &Patch::Strategic(patch), &PatchOptions::default()).await.map(drop)
         }

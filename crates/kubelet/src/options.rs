@@ -33,6 +33,9 @@ pub struct Options {
     /// Directory under which a private containerd keeps its sockets and tasks
     #[arg(long, default_value = "/run/timonel")]
     pub run_dir: PathBuf,
+    /// Directory under which this node keeps volumes of the built-in provisioner; it offers none if not given
+    #[arg(long)]
+    pub local_path_dir: Option<PathBuf>,
     /// Addresses of DNS servers for pods
     #[arg(long, value_delimiter = ',')]
     pub cluster_dns: Vec<String>,
@@ -163,6 +166,8 @@ pub struct Settings {
     pub root_dir: PathBuf,
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
+    /// Where volumes of the built-in provisioner lie, where this node keeps any.
+    pub local_path_dir: Option<PathBuf>,
     pub pod_logs_dir: PathBuf,
     pub container_logs_dir: PathBuf,
     /// Empty: a private containerd.
@@ -225,6 +230,7 @@ impl Options {
             root_dir: self.root_dir.clone(),
             data_dir: self.data_dir.clone(),
             run_dir: self.run_dir.clone(),
+            local_path_dir: self.local_path_dir.clone(),
             pod_logs_dir: file.pod_logs_dir.unwrap_or_else(|| self.pod_logs_dir.clone()),
             container_logs_dir: self.container_logs_dir.clone(),
             runtime_endpoint: runtime.or(file.container_runtime_endpoint).unwrap_or_default(),

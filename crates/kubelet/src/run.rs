@@ -5,7 +5,7 @@ use crate::node_info::Machine;
 use crate::options::{Options, Settings};
 use crate::references::{self, References};
 use crate::worker::{self, Handle, Message};
-use crate::{admission, log_files, node, observe, perform, server, static_pods, volumes};
+use crate::{admission, local_path, log_files, node, observe, perform, server, static_pods, volumes};
 use anyhow::{Context as _, Result};
 use api::core::v1::{Node, Pod, Service};
 use client::{Change, Client, Recorder, Selection, Views};
@@ -134,6 +134,7 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
             follow_references(&ctx, changes),
             follow_runtime(&ctx),
             log_files::rotate(&ctx),
+            keep_local_paths(&ctx),
             supervise(supervisor.as_ref()),
             server,
         );
@@ -171,6 +172,12 @@ async fn runtime(settings: &Settings) -> Result<(PathBuf, Option<Containerd>)> {
     let config = container_runtime::Config::under(&settings.data_dir, &settings.run_dir);
     let containerd = Containerd::start(config).await?;
     Ok((containerd.socket().to_path_buf(), Some(containerd)))
+}
+
+/// A node that keeps no volumes has nothing to follow; the others go on.
+async fn keep_local_paths(ctx: &Context) {
+    local_path::keep(ctx).await;
+    std::future::pending::<()>().await;
 }
 
 async fn supervise(containerd: Option<&Containerd>) {

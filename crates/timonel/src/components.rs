@@ -143,6 +143,7 @@ fn kubelet_flags(layout: &Layout, settings: &NodeSettings) -> Vec<String> {
         format!("--hostname-override={}", settings.name),
         format!("--node-ip={}", settings.ip),
         format!("--root-dir={}", layout.kubelet().display()),
+        format!("--local-path-dir={}", layout.local_path().display()),
         format!("--cluster-dns={}", settings.cluster_dns),
         format!("--cluster-domain={}", settings.cluster_domain),
         format!("--client-ca-file={}", files.ca_cert().display()),

@@ -20,6 +20,10 @@ impl Layout {
     pub fn kubelet(&self) -> PathBuf {
         self.data_dir.join("kubelet")
     }
+    /// Volumes of the built-in provisioner, a directory each.
+    pub fn local_path(&self) -> PathBuf {
+        self.data_dir.join("local-path")
+    }
     pub fn cni(&self) -> PathBuf {
         self.data_dir.join("cni")
     }

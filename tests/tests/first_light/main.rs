@@ -9,6 +9,7 @@ mod node;
 mod services;
 mod shop;
 mod verbs;
+mod volumes;
 
 use anyhow::Result;
 use e2e::cluster::Cluster;
@@ -38,6 +39,8 @@ const SCENARIOS: &[Scenario] = &[
     ("terminals work", node::terminals_work),
     ("files follow their source", node::files_follow),
     ("work is done", node::work_is_done),
+    ("volumes come and go", volumes::come_and_go),
+    ("volumes keep data", volumes::keep_data),
     ("bad input is refused", bad_input::refused),
     ("crashes lose nothing", crash::loses_nothing),
 ];

@@ -40,8 +40,8 @@ pub const PLUGINS: &[(&str, bool)] = &[
     ("Priority", true),
     ("DefaultTolerationSeconds", true),
     ("DefaultStorageClass", true),
-    // Needs the controllers that take the finalizers away again.
-    ("StorageObjectInUseProtection", false),
+    ("StorageObjectInUseProtection", true),
+    ("PersistentVolumeClaimResize", true),
     ("RuntimeClass", true),
     ("CertificateApproval", true),
     ("CertificateSigning", true),
@@ -63,7 +63,6 @@ const ACCEPTED: &[&str] = &[
     "NamespaceAutoProvision",
     "NamespaceExists",
     "OwnerReferencesPermissionEnforcement",
-    "PersistentVolumeClaimResize",
     "PodNodeSelector",
     "PodTolerationRestriction",
     "PodTopologyLabels",
@@ -238,6 +237,12 @@ impl Admission for Chain {
             if self.has("PodSecurity") {
                 self.pod_security(attributes, object).await?;
             }
+        }
+        if is(attributes, "", "persistentvolumeclaims")
+            && attributes.subresource.is_empty()
+            && let Some(object) = object
+        {
+            self.check_resize(attributes, object).await?;
         }
         self.webhooks.validate(attributes, object, None).await?;
         if self.has("ResourceQuota")

@@ -3,10 +3,11 @@
 use super::{Chain, forbidden, is};
 use api::Object;
 use api::authentication::v1::TokenRequest;
-use api::core::v1::{Node, Pod, Taint};
+use api::core::v1::{Node, PersistentVolume, Pod, Taint};
 use api::errors::ApiError;
 use authz::User;
 use registry::{Attributes, Operation};
+use volumes::local_path;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -59,6 +60,9 @@ impl Chain {
                 return Err(forbidden(attributes, object, text));
             }
         }
+        if is(attributes, "", "persistentvolumes") {
+            return self.restrict_volume(attributes, object, node).await;
+        }
         if is(attributes, "storage.k8s.io", "csinodes") {
             let name = object.map_or(attributes.name, |object| object.metadata().name.as_str());
             if name != node {
@@ -70,6 +74,42 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    /// A node only says that it has removed a volume which it kept and which is being deleted.
+    async fn restrict_volume(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+        node: &str,
+    ) -> Result<(), ApiError> {
+        let text = format!("node {node:?} can only take its finalizer off volumes of its own");
+        let (Some(new), Some(old)) = (
+            object.and_then(|object| object.downcast::<PersistentVolume>()),
+            attributes.old.and_then(|old| old.downcast::<PersistentVolume>()),
+        ) else {
+            return Err(forbidden(attributes, object, text));
+        };
+        let own = self.get::<Node>("", node).await?;
+        let hostname = own
+            .as_ref()
+            .and_then(|own| own.metadata.labels.get(local_path::HOSTNAME))
+            .map_or(node, String::as_str);
+        let mut expected = old.clone();
+        expected.metadata.finalizers.retain(|finalizer| finalizer != local_path::PROVISIONER);
+        let bare = |volume: &PersistentVolume| {
+            let mut volume = volume.clone();
+            volume.metadata.managed_fields.clear();
+            volume.metadata.resource_version.clear();
+            volume
+        };
+        let allowed = attributes.operation == Operation::Update
+            && attributes.subresource.is_empty()
+            && old.metadata.deletion_timestamp.is_some()
+            && local_path::is_ours(old)
+            && local_path::hostname_of(old) == Some(hostname)
+            && bare(&expected) == bare(new);
+        if allowed { Ok(()) } else { Err(forbidden(attributes, object, text)) }
     }
 
     async fn restrict_pod(

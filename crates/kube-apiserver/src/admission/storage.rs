@@ -48,6 +48,50 @@ impl Chain {
         Ok(())
     }
 
+    /// Only a bound claim grows, and only where its class says that it may.
+    pub(super) async fn check_resize(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &dyn Object,
+    ) -> Result<(), ApiError> {
+        if !self.has("PersistentVolumeClaimResize") || attributes.operation != Operation::Update {
+            return Ok(());
+        }
+        let (Some(new), Some(old)) = (
+            object.downcast::<PersistentVolumeClaim>(),
+            attributes.old.and_then(|old| old.downcast::<PersistentVolumeClaim>()),
+        ) else {
+            return Ok(());
+        };
+        let size = |claim: &PersistentVolumeClaim| {
+            claim.spec.resources.requests.get("storage").copied().unwrap_or_default()
+        };
+        if size(new) <= size(old) {
+            return Ok(());
+        }
+        if old.status.phase != "Bound" {
+            let text = "Only bound persistent volume claims can be expanded";
+            return Err(super::forbidden(attributes, Some(object), text));
+        }
+        let class = |claim: &PersistentVolumeClaim| {
+            let by_annotation = claim.metadata.annotations.get(CLASS_BETA);
+            by_annotation.or(claim.spec.storage_class_name.as_ref()).cloned().unwrap_or_default()
+        };
+        let name = class(new);
+        let allowed = !name.is_empty()
+            && name == class(old)
+            && self
+                .get::<StorageClass>("", &name)
+                .await?
+                .is_some_and(|class| class.allow_volume_expansion == Some(true));
+        if allowed {
+            return Ok(());
+        }
+        let text = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must \
+                    support resize";
+        Err(super::forbidden(attributes, Some(object), text))
+    }
+
     pub(super) async fn default_ingress_class(
         &self,
         attributes: &Attributes<'_>,

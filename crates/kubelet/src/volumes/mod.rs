@@ -1,11 +1,12 @@
 //! A pod's volumes: made before its containers, kept up to date while it runs, taken away after it.
 
 mod atomic;
+mod claims;
 mod content;
 mod mounts;
 mod owner;
 
-pub use mounts::mounts;
+pub use mounts::{devices, mounts};
 
 use crate::{Context, tokens};
 use api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
@@ -19,6 +20,9 @@ pub fn folder(ctx: &Context, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
     let source = &volume.volume_source;
     if let Some(host) = &source.host_path {
         return Some(PathBuf::from(&host.path));
+    }
+    if claims::is_claim(volume) {
+        return Some(claims::link(ctx, pod, &volume.name));
     }
     let plugin = if source.empty_dir.is_some() {
         "kubernetes.io~empty-dir"
@@ -52,6 +56,9 @@ async fn prepare_one(ctx: &Context, pod: &Pod, volume: &Volume) -> Result<(), St
     };
     if let Some(host) = &source.host_path {
         return host_path(host);
+    }
+    if claims::is_claim(volume) {
+        return claims::prepare(ctx, pod, volume).await;
     }
     let io = |error: std::io::Error| format!("{}: {error}", folder.display());
     std::fs::create_dir_all(&folder).map_err(io)?;
@@ -145,6 +152,15 @@ fn empty_dir(ctx: &Context, pod: &Pod, empty: &EmptyDirVolumeSource, folder: &Pa
         owner::give(folder, group)?;
     }
     Ok(())
+}
+
+/// Checks that a path is a block device.
+fn block(path: &Path) -> Result<(), String> {
+    let found = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match found.file_type().is_block_device() {
+        true => Ok(()),
+        false => Err(format!("{} is not a block device", path.display())),
+    }
 }
 
 /// Checks a path of the node, or makes it where its type says so.

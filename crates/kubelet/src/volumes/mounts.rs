@@ -2,7 +2,7 @@
 
 use crate::Context;
 use api::core::v1::{Container, Pod, VolumeMount};
-use container_runtime::cri::messages::{Mount, propagation};
+use container_runtime::cri::messages::{Device, Mount, propagation};
 use pods::env;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -14,6 +14,29 @@ pub fn mounts(
     variables: &[(String, String)],
 ) -> Result<Vec<Mount>, String> {
     container.volume_mounts.iter().map(|mount| one(ctx, pod, mount, variables)).collect()
+}
+
+/// The block devices that a container is given.
+pub fn devices(ctx: &Context, pod: &Pod, container: &Container) -> Result<Vec<Device>, String> {
+    let wanted = container.volume_devices.iter();
+    wanted
+        .map(|device| {
+            let claim = claim_of(pod, &device.name);
+            let link = super::claims::link(ctx, pod, &device.name);
+            let path = std::fs::read_link(&link)
+                .map_err(|_| format!("cannot find volume {:?} to pass into container", device.name))?;
+            let read_only = claim.is_some_and(|claim| claim.read_only);
+            Ok(Device {
+                container_path: device.device_path.clone(),
+                host_path: path.to_string_lossy().into(),
+                permissions: if read_only { "r" } else { "mrw" }.into(),
+            })
+        })
+        .collect()
+}
+
+fn claim_of(pod: &Pod, name: &str) -> Option<volumes::PodClaim> {
+    volumes::claims_of(pod).find(|own| own.volume == name)
 }
 
 fn one(
@@ -39,6 +62,11 @@ fn one(
             return Err(format!("failed to expand subPath for volumeMount {:?}: {text}", mount.name));
         }
         text
+    };
+    // A claim's volume lies behind a link.
+    let folder = match super::claims::is_claim(volume) {
+        true => folder.canonicalize().map_err(|error| format!("volume {:?}: {error}", mount.name))?,
+        false => folder,
     };
     let mut host_path = folder.clone();
     if !subpath.is_empty() {
@@ -66,7 +94,7 @@ fn one(
         container_path: path,
         host_path: host_path.to_string_lossy().into(),
         // Volumes of content are written by the node alone.
-        readonly: mount.read_only || content,
+        readonly: mount.read_only || content || claim_of(pod, &mount.name).is_some_and(|own| own.read_only),
         propagation: match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => propagation::HOST_TO_CONTAINER,
             Some("Bidirectional") => propagation::BIDIRECTIONAL,
