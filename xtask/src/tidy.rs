@@ -32,6 +32,8 @@ const RANKS: &[(&str, u8)] = &[
     ("kubelet", 4),
     ("kube-proxy", 4),
     ("cluster-dns", 4),
+    ("sim", 5),
+    ("bench", 5),
     ("timonel", 5),
     ("e2e", 5),
     ("xtask", 5),

@@ -48,6 +48,16 @@ impl std::fmt::Debug for Auth {
     }
 }
 
+/// Which HTTP a connection offers to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2 where the server takes it, HTTP/1.1 otherwise.
+    #[default]
+    Any,
+    /// HTTP/1.1 only: a connection per request under way.
+    Http1,
+}
+
 /// Everything that a connection needs.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -60,6 +70,7 @@ pub struct Config {
     /// Takes any certificate: for tests and for a kubeconfig that says so.
     pub insecure: bool,
     pub auth: Auth,
+    pub protocol: Protocol,
 }
 
 /// Paths of the credentials that a service account's volume holds.
@@ -109,6 +120,7 @@ impl Config {
             server_name: context.tls_server_name,
             insecure: context.insecure_skip_tls_verify,
             auth,
+            protocol: Protocol::default(),
         })
     }
 
@@ -123,6 +135,7 @@ impl Config {
             server_name: None,
             insecure: false,
             auth: Auth::TokenFile(files.token.clone()),
+            protocol: Protocol::default(),
         })
     }
 }

@@ -20,7 +20,7 @@ mod watch;
 mod wire;
 
 pub use api_client::{Client, Deleted, List};
-pub use config::{Auth, Config, RenewedToken, TlsFiles};
+pub use config::{Auth, Config, Protocol, RenewedToken, TlsFiles};
 pub use discovery::{Discovered, Discovery};
 pub use election::{Election, Leadership, Timing};
 pub use error::Error;

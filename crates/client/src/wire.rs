@@ -1,7 +1,7 @@
 //! The transport over the network: TLS with HTTP/2 where the server offers it, pooled HTTP/1.1 otherwise.
 
 use crate::transport::{Response, Transport};
-use crate::{Auth, Config, Error, RenewedToken};
+use crate::{Auth, Config, Error, Protocol, RenewedToken};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
@@ -224,7 +224,10 @@ fn tls_config(config: &Config) -> Result<rustls::ClientConfig, Error> {
             builder.with_no_client_auth()
         }
     };
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls.alpn_protocols = match config.protocol {
+        Protocol::Any => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Protocol::Http1 => vec![b"http/1.1".to_vec()],
+    };
     Ok(tls)
 }
 

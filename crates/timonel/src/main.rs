@@ -63,9 +63,20 @@ enum Command {
     KubeProxy(standalone::With<kube_proxy::Options>),
     /// The cluster's DNS, alone.
     ClusterDns(standalone::With<cluster_dns::Options>),
+    /// Simulate what is too large to be real.
+    #[command(subcommand)]
+    Sim(Sim),
+    /// Measure an API server, or what stands behind it.
+    Bench(bench::Args),
     /// The network plugin, as a container runtime calls it.
     #[command(hide = true)]
     Cni,
+}
+
+#[derive(Subcommand)]
+enum Sim {
+    /// Join simulated nodes to a cluster.
+    Nodes(sim::NodesArgs),
 }
 
 /// Names under which the binary can be called to be that component.
@@ -126,6 +137,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Kubelet(with) => standalone::run(with, kubelet::run)?,
         Command::KubeProxy(with) => standalone::run(with, kube_proxy::run)?,
         Command::ClusterDns(with) => standalone::run(with, cluster_dns::run)?,
+        Command::Sim(Sim::Nodes(args)) => standalone::simulate(args)?,
+        Command::Bench(args) => standalone::block_on(bench::run(args))?,
         Command::Cni => return Ok(ExitCode::from(net::cni::main() as u8)),
     }
     Ok(ExitCode::SUCCESS)

@@ -89,3 +89,8 @@ pub fn apiserver(options: kube_apiserver::Options) -> Result<()> {
         Ok(())
     })
 }
+
+pub fn simulate(args: sim::NodesArgs) -> Result<()> {
+    crate::logging::to_stderr();
+    block_on(async { sim::run(args, until_signalled()).await })
+}
