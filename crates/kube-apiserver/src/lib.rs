@@ -16,6 +16,7 @@ mod bootstrap;
 mod chunks;
 mod decode;
 mod discovery;
+mod encryption;
 mod families;
 mod filters;
 mod follow;
@@ -44,6 +45,7 @@ mod transport;
 mod verbs;
 mod watching;
 
+pub use encryption::ensure_default as ensure_encryption_config;
 pub use options::{Backend, Options};
 pub use paths::GIT_VERSION;
 pub use registry::UserInfo;
@@ -65,6 +67,7 @@ pub(crate) struct Api {
     pub kubelet: kubelet::KubeletClient,
     pub webhooks: Arc<admission::Webhooks>,
     pub aggregator: Arc<aggregation::Aggregator>,
+    pub encryption: Option<Arc<encryption::Encryption>>,
     /// Signs service account tokens.
     pub signer: Option<pki::Signer>,
     pub issuer: String,

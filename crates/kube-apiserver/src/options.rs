@@ -28,6 +28,13 @@ pub struct Options {
     #[arg(long, default_value = "")]
     pub storage_backend: String,
 
+    /// An EncryptionConfiguration: which resources are kept encrypted in the store, and how.
+    #[arg(long)]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Read --encryption-provider-config again when it changes.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub encryption_provider_config_automatic_reload: bool,
+
     #[arg(long, default_value_t = 6443)]
     pub secure_port: u16,
     #[arg(long, default_value = "0.0.0.0")]

@@ -6,6 +6,7 @@ use crate::allocation::Allocator;
 use crate::authn::{self, Authenticator, RequestHeader};
 use crate::bootstrap::Published;
 use crate::discovery::Discovery;
+use crate::encryption::Encryption;
 use crate::health::Health;
 use crate::kubelet::KubeletClient;
 use crate::limits::Limits;
@@ -241,9 +242,13 @@ async fn reach(store: &Arc<dyn Store>, options: &Options) -> Result<()> {
 }
 
 /// Opens the store and the registry over it; the admission chain comes later, as it reads through the registry.
-async fn open_registry(options: &Options) -> Result<Arc<Registry>> {
-    let store = open_store(options)?;
+async fn open_registry(options: &Options, encryption: Option<&Arc<Encryption>>) -> Result<Arc<Registry>> {
+    let mut store = open_store(options)?;
     reach(&store, options).await?;
+    if let Some(encryption) = encryption {
+        let transformer: Arc<dyn store::Transformer> = Arc::clone(encryption) as _;
+        store = store::transformed(store, transformer);
+    }
     let registry_options = registry::Options {
         event_ttl_seconds: i64::try_from(options.event_ttl.as_secs())?,
         // The embedded store bounds its own history; etcd keeps all until it is told.
@@ -297,6 +302,10 @@ fn assemble(
     } else {
         options.service_account_jwks_uri.clone()
     };
+    let health = health(&registry, shutdown);
+    if let Some(encryption) = &extensions.encryption {
+        encryption.add_checks(&health);
+    }
     Ok(Arc::new(Api {
         discovery: Discovery::new(&served, host),
         openapi: openapi::OpenApi::new(served),
@@ -310,13 +319,14 @@ fn assemble(
         },
         limits: Limits::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
         issuer: options.issuers().remove(0),
-        health: health(&registry, shutdown),
+        health,
         access: Access::new(options.modes()?),
         metrics: Arc::new(Metrics::default()),
         registry,
         kubelet,
         webhooks: extensions.webhooks,
         aggregator: extensions.aggregator,
+        encryption: extensions.encryption,
         signer: material.signer.take(),
         jwks_uri,
         shutdown: shutdown.clone(),
@@ -328,6 +338,16 @@ fn assemble(
 struct Extensions {
     webhooks: Arc<admission::Webhooks>,
     aggregator: Arc<Aggregator>,
+    encryption: Option<Arc<Encryption>>,
+}
+
+async fn open_encryption(options: &Options, shutdown: &CancellationToken) -> Result<Option<Arc<Encryption>>> {
+    let Some(path) = &options.encryption_provider_config else { return Ok(None) };
+    let encryption = Encryption::open(path).await?;
+    if options.encryption_provider_config_automatic_reload {
+        tokio::spawn(Arc::clone(&encryption).follow(shutdown.clone()));
+    }
+    Ok(Some(encryption))
 }
 
 fn extensions(
@@ -347,7 +367,8 @@ fn extensions(
     let client = WebhookClient::new(services, users);
     let has = |plugin: &str| plugins.contains(&plugin);
     let (mutates, validates) = (has("MutatingAdmissionWebhook"), has("ValidatingAdmissionWebhook"));
-    Ok(Extensions { webhooks: admission::Webhooks::new(registry, client, mutates, validates), aggregator })
+    let webhooks = admission::Webhooks::new(registry, client, mutates, validates);
+    Ok(Extensions { webhooks, aggregator, encryption: None })
 }
 
 /// Starts a server; it has bootstrapped and serves when this returns. It ends when the token is cancelled.
@@ -368,10 +389,12 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     )?;
     let listener = serve::listen(SocketAddr::new(options.bind_address, options.secure_port)).await?;
     let addr = listener.local_addr()?;
-    let registry = open_registry(&options).await?;
+    let encryption = open_encryption(&options, &shutdown).await?;
+    let registry = open_registry(&options, encryption.as_ref()).await?;
     let host = SocketAddr::new(address, addr.port()).to_string();
     let proxy_client = material.proxy_client.take();
-    let extensions = extensions(&options, &registry, &plugins, addr.port(), proxy_client)?;
+    let mut extensions = extensions(&options, &registry, &plugins, addr.port(), proxy_client)?;
+    extensions.encryption = encryption;
     let webhooks = Arc::clone(&extensions.webhooks);
     let api = assemble(options, &mut material, Arc::clone(&registry), host, extensions, &shutdown)?;
     let allocator = Allocator::new(&registry, service_range, node_ports);

@@ -208,9 +208,10 @@ pub(crate) fn store_error(error: store::Error) -> ApiError {
         store::Error::Unavailable(_) | store::Error::Closed => {
             ApiError::service_unavailable(error.to_string()).retry_after(2)
         }
-        store::Error::NoSpace(_) | store::Error::Corrupt { .. } | store::Error::Io(_) => {
-            ApiError::internal(error.to_string())
-        }
+        store::Error::Transform { .. }
+        | store::Error::NoSpace(_)
+        | store::Error::Corrupt { .. }
+        | store::Error::Io(_) => ApiError::internal(error.to_string()),
         other => ApiError::new(Reason::Unknown, other.to_string()),
     }
 }

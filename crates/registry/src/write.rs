@@ -401,7 +401,9 @@ impl Registry {
             resource.to_storage(object).map_err(|error| ApiError::internal(error.to_string()))?;
         stored.metadata_mut().resource_version.clear();
         let document = Bytes::from(api::codec::to_stored(&*stored));
-        if let Some(current) = current.filter(|current| *current.document() == document) {
+        if let Some(current) = current.filter(|current| *current.document() == document)
+            && (request.dry_run || !self.caches.store.is_stale(resource.storage_key(key).as_bytes()))
+        {
             return Ok(Committed::Done(current.in_version(resource)?));
         }
         let revision = current.map_or(0, |current| current.revision());

@@ -70,6 +70,14 @@ pub enum Error {
     /// A system call on the data directory failed; the text names the file and the call.
     #[error("{0}")]
     Io(String),
+    /// A value cannot be turned into the form it is kept in, or back: a key is missing, or the value was tampered with.
+    #[error("unable to transform key {key:?}: {reason}")]
+    Transform {
+        /// Where it is kept.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

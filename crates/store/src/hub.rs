@@ -107,7 +107,7 @@ impl Hub {
         drop(watchers);
         let local =
             LocalWatch { hub: self.clone(), watcher, next: start, prev_kv: request.prev_kv, ended: false };
-        Ok(Watch { source: Source::Local(local) })
+        Ok(Watch::of(Source::Local(local)))
     }
 
     pub(crate) fn request_progress(&self) {
@@ -177,6 +177,10 @@ impl Watchers {
 #[derive(Debug)]
 pub struct Watch {
     source: Source,
+    /// Turns values back from the form that they are kept in.
+    reader: Option<Arc<crate::transform::Reader>>,
+    /// Received, and not yet turned back.
+    pending: Option<Result<WatchResponse, Error>>,
 }
 
 #[derive(Debug)]
@@ -194,7 +198,16 @@ enum Source {
 impl Watch {
     /// A watch fed by a task that starts where everything up to `done` is known.
     pub(crate) fn remote(responses: mpsc::Receiver<Result<WatchResponse, Error>>, done: i64) -> Watch {
-        Watch { source: Source::Remote { responses, done: Arc::new(AtomicI64::new(done)), in_hand: done } }
+        Watch::of(Source::Remote { responses, done: Arc::new(AtomicI64::new(done)), in_hand: done })
+    }
+
+    fn of(source: Source) -> Watch {
+        Watch { source, reader: None, pending: None }
+    }
+
+    /// The same watch, its values read by `reader`.
+    pub(crate) fn read_by(self, reader: Arc<crate::transform::Reader>) -> Watch {
+        Watch { reader: Some(reader), ..self }
     }
 
     /// Waits for the next response. `None` means that the store was closed; after an error comes `None`.
@@ -202,6 +215,17 @@ impl Watch {
     /// Asking for the next response says that the reader is done with the last one (see [`Progress`]).
     /// It may be cancelled without loss.
     pub async fn recv(&mut self) -> Option<Result<WatchResponse, Error>> {
+        let Some(reader) = self.reader.clone() else { return self.receive().await };
+        if self.pending.is_none() {
+            self.pending = Some(self.receive().await?);
+        }
+        if let Some(Ok(response)) = &mut self.pending {
+            reader.open_events(response).await;
+        }
+        self.pending.take()
+    }
+
+    async fn receive(&mut self) -> Option<Result<WatchResponse, Error>> {
         match &mut self.source {
             Source::Local(local) => local.recv().await,
             Source::Remote { responses, done, in_hand } => {

@@ -17,6 +17,7 @@ mod lease;
 mod local;
 mod mvcc;
 mod range;
+mod transform;
 mod types;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ pub use crate::error::Error;
 pub use crate::etcd::EtcdTls;
 pub use crate::history::Limits;
 pub use crate::hub::{Progress, Watch};
+pub use crate::transform::{Transformer, transformed};
 pub use crate::types::{
     Compare, Comparison, Event, EventKind, KeyValue, Lease, MAX_REQUEST_BYTES, MAX_TXN_OPS, Op, OpResponse,
     RangeRequest, RangeResponse, Target, Txn, TxnResponse, WatchRequest, WatchResponse, prefix_end,
@@ -105,6 +107,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `LeaseNotFound`.
     async fn lease_time_to_live(&self, id: i64) -> Result<Lease, Error>;
+
+    /// Whether what is kept under a key is in an outdated form, as far as it was read: it should be written even where
+    /// the value stays the same.
+    fn is_stale(&self, _key: &[u8]) -> bool {
+        false
+    }
 }
 
 /// A store in memory, for tests: nothing survives it.

@@ -184,6 +184,9 @@ pub async fn run(layout: &Layout, args: &ServerArgs) -> Result<()> {
     let server_url = identities(layout, args, &machine)?;
     progress.stage("certificates and identities in place");
 
+    if args.etcd_servers.is_empty() {
+        kube_apiserver::ensure_encryption_config(&encryption_config(layout))?;
+    }
     let shutdown = CancellationToken::new();
     let api_options =
         parse_flags::<kube_apiserver::Options>("kube-apiserver", apiserver_flags(layout, args, &machine)?)?;
@@ -334,11 +337,20 @@ fn apiserver_flags(layout: &Layout, args: &ServerArgs, machine: &Machine) -> Res
     ];
     if args.etcd_servers.is_empty() {
         flags.push(format!("--data-dir={}", path(layout.data_dir.clone())));
+        if !args.extra("kube-apiserver")?.iter().any(|flag| flag.starts_with("--encryption-provider-config="))
+        {
+            flags.push(format!("--encryption-provider-config={}", path(encryption_config(layout))));
+        }
     } else {
         flags.push(format!("--etcd-servers={}", args.etcd_servers.join(",")));
     }
     flags.extend(args.extra("kube-apiserver")?);
     Ok(flags)
+}
+
+/// How Secrets are kept in the embedded store. With etcd, which other servers may share, the key is the user's to give.
+fn encryption_config(layout: &Layout) -> PathBuf {
+    layout.data_dir.join("encryption.yaml")
 }
 
 /// A component's client: in process, under its own name.
