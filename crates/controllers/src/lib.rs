@@ -7,6 +7,7 @@
 pub mod attachdetach;
 pub mod clusterroles;
 mod controller;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
@@ -30,6 +31,7 @@ pub mod protection;
 mod replicas;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resourcequota;
 mod revisions;
 mod service;
 pub mod serviceaccount;

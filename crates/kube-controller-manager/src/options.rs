@@ -82,6 +82,13 @@ pub struct Options {
     #[arg(long, default_value_t = 20)]
     pub concurrent_gc_syncs: usize,
 
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_resource_quota_syncs: usize,
+
+    /// How often the usage of all quotas is counted anew.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub resource_quota_sync_period: Duration,
+
     /// The most endpoints of one EndpointSlice.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_endpoints_per_slice: u32,

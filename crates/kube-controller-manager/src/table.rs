@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use controllers::Controller;
 use controllers::attachdetach::AttachDetach;
 use controllers::clusterroles::ClusterRoleAggregation;
+use controllers::cronjob::CronJobs;
 use controllers::daemonset::DaemonSets;
 use controllers::deployment::Deployments;
 use controllers::disruption::Disruption;
@@ -23,6 +24,7 @@ use controllers::podgc::PodGc;
 use controllers::protection::{ClaimProtection, VolumeProtection};
 use controllers::replicaset::ReplicaSets;
 use controllers::replicationcontroller::ReplicationControllers;
+use controllers::resourcequota::ResourceQuotas;
 use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
 use controllers::statefulset::StatefulSets;
 use controllers::tainteviction::TaintEviction;
@@ -36,6 +38,15 @@ pub(crate) struct Row {
     pub workers: usize,
 }
 
+/// Cron jobs in the zone of this process: by `TZ`, or of the machine.
+fn cron_jobs() -> CronJobs {
+    match std::env::var("TZ") {
+        Ok(name) => CronJobs::in_named_zone(name.trim_start_matches(':')),
+        Err(_) => std::fs::read("/etc/localtime")
+            .map_or_else(|_| CronJobs::default(), |data| CronJobs::in_zone(&data)),
+    }
+}
+
 /// The controllers that the flags ask for.
 pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
@@ -46,6 +57,11 @@ pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
         (Arc::new(StatefulSets), options.concurrent_statefulset_syncs),
         (Arc::new(DaemonSets), options.concurrent_daemonset_syncs),
         (Arc::new(Jobs), options.concurrent_job_syncs),
+        (Arc::new(cron_jobs()), options.concurrent_cron_job_syncs),
+        (
+            Arc::new(ResourceQuotas { resync_seconds: seconds(options.resource_quota_sync_period) }),
+            options.concurrent_resource_quota_syncs,
+        ),
         (Arc::new(TtlAfterFinished), options.concurrent_ttl_after_finished_syncs),
         (Arc::new(Disruption), 1),
         (Arc::new(ClusterRoleAggregation), 5),

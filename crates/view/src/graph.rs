@@ -109,6 +109,19 @@ impl Graph {
             .filter_map(|(_, uid)| self.vertices.get(uid))
     }
 
+    /// The objects of one resource in one namespace, by name.
+    pub fn in_namespace<'a>(
+        &'a self,
+        resource: &Arc<ResourceId>,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Vertex>> {
+        let resource = resource.clone();
+        self.by_key
+            .range((resource.clone(), ObjectKey::new(namespace, ""))..)
+            .take_while(move |((of, key), _)| *of == resource && key.namespace == namespace)
+            .filter_map(|(_, uid)| self.vertices.get(uid))
+    }
+
     /// The resources that are followed.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<ResourceId>> {
         self.progress.keys()
@@ -225,6 +238,8 @@ mod tests {
         assert!(children(&graph).is_empty());
         graph.insert(vertex(&pods, "child", "parent"));
         assert_eq!(graph.of_resource(&pods).count(), 2);
+        assert_eq!(graph.in_namespace(&pods, "").count(), 2);
+        assert_eq!(graph.in_namespace(&pods, "other").count(), 0);
         assert!(!graph.is_buried("uid-child"));
         graph.remove(&pods, &ObjectKey::cluster("child"));
         assert!(graph.is_buried("uid-child"));

@@ -4,6 +4,7 @@ mod golden;
 mod golden_cluster;
 mod model;
 mod rollouts;
+mod schedules;
 mod volumes;
 mod workloads;
 

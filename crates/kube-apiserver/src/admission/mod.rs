@@ -77,7 +77,6 @@ pub struct Chain {
     enabled: Vec<&'static str>,
     not_ready_seconds: i64,
     unreachable_seconds: i64,
-    quota: quota::Quotas,
     webhooks: Arc<Webhooks>,
 }
 
@@ -111,8 +110,7 @@ impl Chain {
             enabled,
             not_ready_seconds: options.default_not_ready_toleration_seconds,
             unreachable_seconds: options.default_unreachable_toleration_seconds,
-            quota: quota::Quotas,
-            webhooks,
+                    webhooks,
         })
     }
 
@@ -246,8 +244,6 @@ impl Admission for Chain {
         }
         self.webhooks.validate(attributes, object, None).await?;
         if self.has("ResourceQuota")
-            && attributes.operation == Operation::Create
-            && attributes.subresource.is_empty()
             && let Some(object) = object
         {
             self.check_quota(attributes, object).await?;

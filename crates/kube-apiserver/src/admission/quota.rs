@@ -2,87 +2,39 @@
 //!
 //! The counts in a quota's status are kept right by the quota controller; between its rounds they only grow here.
 
-use super::limits::total;
 use super::{Chain, forbidden};
 use crate::objects::resource_of;
 use api::Object;
-use api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
-use api::errors::{ApiError, qualified};
+use api::core::v1::{Pod, ResourceQuota};
+use api::errors::ApiError;
 use meta::{ObjectKey, Quantity};
-use registry::{Attributes, Request, UpdateKind};
-use std::collections::BTreeMap;
-
-type Amounts = BTreeMap<String, Quantity>;
-
-/// Nothing is kept between requests: what counts is in the quotas' own status.
-#[derive(Default)]
-pub struct Quotas;
-
-/// Kinds with a name of their own in quotas, beside `count/...`.
-const NAMED: &[(&str, &str)] = &[
-    ("pods", "pods"),
-    ("services", "services"),
-    ("configmaps", "configmaps"),
-    ("secrets", "secrets"),
-    ("persistentvolumeclaims", "persistentvolumeclaims"),
-    ("replicationcontrollers", "replicationcontrollers"),
-    ("resourcequotas", "resourcequotas"),
-];
-
-impl Quotas {
-    fn usage(&self, attributes: &Attributes<'_>, object: &dyn Object) -> Amounts {
-        usage(attributes.resource.group(), attributes.resource.plural(), object)
-    }
-}
-
-fn one(name: impl Into<String>) -> (String, Quantity) {
-    (name.into(), Quantity::from_units(1, meta::quantity::Format::DecimalSi))
-}
-
-/// What an object uses of each thing that a quota may limit.
-fn usage(group: &str, plural: &str, object: &dyn Object) -> Amounts {
-    let mut out = Amounts::from([one(format!("count/{}", qualified(group, plural)))]);
-    if group.is_empty()
-        && let Some((_, name)) = NAMED.iter().find(|(kind, _)| *kind == plural)
-    {
-        out.extend([one(*name)]);
-    }
-    if let Some(pod) = object.downcast::<Pod>() {
-        let requests = total(pod, |container| &container.resources.requests);
-        let limits = total(pod, |container| &container.resources.limits);
-        for (name, amount) in requests {
-            out.insert(format!("requests.{name}"), amount);
-            if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                out.insert(name, amount);
-            }
-        }
-        out.extend(limits.into_iter().map(|(name, amount)| (format!("limits.{name}"), amount)));
-    }
-    if let Some(service) = object.downcast::<Service>() {
-        let ports = service.spec.ports.iter().filter(|port| port.node_port > 0).count();
-        if service.spec.r#type == "LoadBalancer" {
-            out.extend([one("services.loadbalancers")]);
-        }
-        if ports > 0 {
-            let amount = Quantity::from_units(ports as i64, meta::quantity::Format::DecimalSi);
-            out.insert("services.nodeports".into(), amount);
-        }
-    }
-    if let Some(claim) = object.downcast::<PersistentVolumeClaim>()
-        && let Some(amount) = claim.spec.resources.requests.get("storage")
-    {
-        out.insert("requests.storage".into(), *amount);
-        if let Some(class) = &claim.spec.storage_class_name {
-            out.insert(format!("{class}.storageclass.storage.k8s.io/requests.storage"), *amount);
-            out.extend([one(format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"))]);
-        }
-    }
-    out
-}
+use registry::{Attributes, Operation, Request, UpdateKind};
+use resources::quota::{self, Amounts};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a quota that limits compute makes every container state.
 const COMPUTE: [&str; 6] =
     ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
+
+/// Whether a write can use more than before: creations, updates of what is billed by its fields, resizes.
+fn can_grow(attributes: &Attributes<'_>, object: &dyn Object) -> bool {
+    let resource = (attributes.resource.group(), attributes.resource.plural());
+    match (attributes.operation, attributes.subresource) {
+        (Operation::Create, "") => true,
+        (Operation::Update, "resize") => resource == ("", "pods"),
+        (Operation::Update, "") => match resource {
+            ("", "services" | "persistentvolumeclaims") | ("resource.k8s.io", "resourceclaims") => true,
+            ("", "pods") => {
+                let ends = |object: &dyn Object| {
+                    object.downcast::<Pod>().is_some_and(|pod| pod.spec.active_deadline_seconds.is_some())
+                };
+                attributes.old.is_some_and(|old| ends(old) != ends(object))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
 
 impl Chain {
     pub(super) async fn check_quota(
@@ -90,24 +42,43 @@ impl Chain {
         attributes: &Attributes<'_>,
         object: &dyn Object,
     ) -> Result<(), ApiError> {
-        if attributes.namespace.is_empty() {
+        if attributes.namespace.is_empty() || !can_grow(attributes, object) {
             return Ok(());
         }
         let quotas = self.list::<ResourceQuota>(attributes.namespace).await?;
-        let quotas: Vec<_> = quotas.into_iter().filter(|quota| applies(quota, object)).collect();
         if quotas.is_empty() {
             return Ok(());
         }
-        let wanted = self.quota.usage(attributes, object);
-        if let Some(pod) = object.downcast::<Pod>() {
-            for quota in &quotas {
-                check_stated(attributes, object, pod, quota)?;
-            }
-        }
+        let (group, plural) = (attributes.resource.group(), attributes.resource.plural());
+        let now = crate::verbs::now();
+        let usage = |object: &dyn Object| quota::usage(group, plural, object, now);
+        let wanted = usage(object);
+        let counts = |name: &str| {
+            quota::counted(name).is_some_and(|(g, p)| (g.as_str(), p.as_str()) == (group, plural))
+        };
         for quota in quotas {
-            let touched = quota.spec.hard.keys().any(|name| wanted.contains_key(name));
-            if touched {
-                self.charge(attributes, object, &quota, &wanted).await?;
+            // A quota holds from when its controller has counted what is there.
+            let limited: BTreeSet<&str> =
+                quota.status.hard.keys().map(String::as_str).filter(|name| counts(name)).collect();
+            if limited.is_empty() || !quota::in_scopes(&quota.spec, object) {
+                continue;
+            }
+            if let Some(pod) = object.downcast::<Pod>() {
+                check_stated(attributes, pod, &quota, &limited)?;
+            }
+            if limited.iter().any(|name| !quota.status.used.contains_key(*name)) {
+                let names: Vec<&str> = limited.iter().copied().collect();
+                let text = format!(
+                    "status unknown for quota: {}, resources: {}",
+                    quota.metadata.name,
+                    names.join(",")
+                );
+                return Err(forbidden(attributes, Some(object), text));
+            }
+            let billed = attributes.old.filter(|old| quota::in_scopes(&quota.spec, *old)).map(usage);
+            let more = increase(&wanted, billed.as_ref());
+            if more.keys().any(|name| limited.contains(name.as_str())) {
+                self.charge(attributes, object, &quota, &more).await?;
             }
         }
         Ok(())
@@ -134,70 +105,57 @@ impl Chain {
     }
 }
 
-/// Quotas with scopes count only pods that are in them.
-fn applies(quota: &ResourceQuota, object: &dyn Object) -> bool {
-    if quota.spec.scopes.is_empty() && quota.spec.scope_selector.is_none() {
-        return true;
-    }
-    let Some(pod) = object.downcast::<Pod>() else { return false };
-    let stated =
-        pod.spec.containers.iter().any(|container| {
-            !container.resources.requests.is_empty() || !container.resources.limits.is_empty()
-        });
-    let fits = |scope: &str| match scope {
-        "Terminating" => pod.spec.active_deadline_seconds.is_some(),
-        "NotTerminating" => pod.spec.active_deadline_seconds.is_none(),
-        "BestEffort" => !stated,
-        "NotBestEffort" => stated,
-        _ => true,
-    };
-    let classes = quota.spec.scope_selector.iter().flat_map(|selector| &selector.match_expressions);
-    let class_fits = |term: &api::core::v1::ScopedResourceSelectorRequirement| {
-        if term.scope_name != "PriorityClass" {
-            return fits(&term.scope_name);
-        }
-        let class = &pod.spec.priority_class_name;
-        match term.operator.as_str() {
-            "In" => term.values.contains(class),
-            "NotIn" => !term.values.contains(class),
-            "Exists" => !class.is_empty(),
-            _ => class.is_empty(),
-        }
-    };
-    quota.spec.scopes.iter().all(|scope| fits(scope)) && classes.into_iter().all(class_fits)
+/// What is used beyond what was billed already; nothing of what is not more.
+fn increase(wanted: &Amounts, billed: Option<&Amounts>) -> Amounts {
+    let before = |name: &String| billed.and_then(|billed| billed.get(name)).copied().unwrap_or_default();
+    wanted
+        .iter()
+        .map(|(name, amount)| (name.clone(), amount.minus(before(name))))
+        .filter(|(_, more)| !more.is_zero() && !more.is_negative())
+        .collect()
 }
 
+/// Containers must state what is limited of processors and memory, unless the pod does for all of them.
 fn check_stated(
     attributes: &Attributes<'_>,
-    object: &dyn Object,
     pod: &Pod,
     quota: &ResourceQuota,
+    limited: &BTreeSet<&str>,
 ) -> Result<(), ApiError> {
-    let missing: Vec<&str> = COMPUTE
-        .into_iter()
-        .filter(|name| quota.spec.hard.contains_key(*name))
-        .filter(|name| {
-            let (limits, bare) = match name.strip_prefix("limits.") {
-                Some(bare) => (true, bare),
-                None => (false, name.trim_start_matches("requests.")),
-            };
-            pod.spec.containers.iter().chain(&pod.spec.init_containers).any(|container| {
-                let amounts =
-                    if limits { &container.resources.limits } else { &container.resources.requests };
-                !amounts.contains_key(bare)
-            })
-        })
-        .collect();
+    let own = pod.spec.resources.as_ref();
+    if own.is_some_and(|own| !own.requests.is_empty() || !own.limits.is_empty()) {
+        return Ok(());
+    }
+    let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for name in COMPUTE.into_iter().filter(|name| limited.contains(name)) {
+        let (limits, bare) = match name.strip_prefix("limits.") {
+            Some(bare) => (true, bare),
+            None => (false, name.trim_start_matches("requests.")),
+        };
+        for container in pod.spec.containers.iter().chain(&pod.spec.init_containers) {
+            let amounts = if limits { &container.resources.limits } else { &container.resources.requests };
+            if !amounts.contains_key(bare) {
+                missing.entry(name).or_default().insert(&container.name);
+            }
+        }
+    }
     if missing.is_empty() {
         return Ok(());
     }
-    let text = format!("failed quota: {}: must specify {}", quota.metadata.name, missing.join(","));
-    Err(forbidden(attributes, Some(object), text))
+    let parts: Vec<String> = missing
+        .iter()
+        .map(|(name, containers)| {
+            let names: Vec<&str> = containers.iter().copied().collect();
+            format!("{name} for: {}", names.join(","))
+        })
+        .collect();
+    let text = format!("failed quota: {}: must specify {}", quota.metadata.name, parts.join("; "));
+    Err(forbidden(attributes, Some(pod), text))
 }
 
 fn add(quota: &mut ResourceQuota, wanted: &Amounts) -> Result<(), String> {
     let mut exceeded: Vec<(&String, Quantity, Quantity, Quantity)> = Vec::new();
-    for (name, hard) in &quota.spec.hard {
+    for (name, hard) in &quota.status.hard {
         let Some(amount) = wanted.get(name) else { continue };
         let used = quota.status.used.get(name).copied().unwrap_or_default();
         let next = used.plus(*amount);
@@ -208,7 +166,6 @@ fn add(quota: &mut ResourceQuota, wanted: &Amounts) -> Result<(), String> {
         }
     }
     if exceeded.is_empty() {
-        quota.status.hard = quota.spec.hard.clone();
         return Ok(());
     }
     let list = |pick: fn(&(&String, Quantity, Quantity, Quantity)) -> Quantity| {
@@ -228,16 +185,31 @@ fn add(quota: &mut ResourceQuota, wanted: &Amounts) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    fn amounts(list: &[(&str, &str)]) -> Amounts {
+        list.iter().map(|(name, amount)| (name.to_string(), Quantity::parse(amount).unwrap())).collect()
+    }
+
     #[test]
     fn a_quota_counts_up_and_says_what_is_too_much() {
         let mut quota = ResourceQuota::default();
         quota.metadata.name = "q".into();
-        quota.spec.hard = Amounts::from([("pods".into(), Quantity::parse("1").unwrap())]);
-        let wanted = Amounts::from([one("pods")]);
+        quota.status.hard = amounts(&[("pods", "1")]);
+        let wanted = amounts(&[("pods", "1")]);
         assert_eq!(add(&mut quota, &wanted), Ok(()));
         assert_eq!(
             add(&mut quota, &wanted),
             Err("exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1".into())
         );
+    }
+
+    #[test]
+    fn only_what_is_more_than_before_is_charged() {
+        let (old, new) = (
+            amounts(&[("services", "1"), ("services.nodeports", "2")]),
+            amounts(&[("services", "1"), ("services.nodeports", "3"), ("services.loadbalancers", "1")]),
+        );
+        let expected = amounts(&[("services.nodeports", "1"), ("services.loadbalancers", "1")]);
+        assert_eq!(increase(&new, Some(&old)), expected);
+        assert_eq!(increase(&old, Some(&new)), Amounts::new());
     }
 }

@@ -1,6 +1,6 @@
 //! The batch group: pods that run to their end.
 
-mod cron;
+pub mod cron;
 pub mod cron_job;
 pub mod job;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a pod asks for as a whole: the sum over its containers, its class of service, and what pod-level resources default to.
 
 use super::defaults::ResourceList;
-use api::core::v1::{Container, PodSpec};
+use api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use std::collections::BTreeSet;
 
 pub(crate) fn is_restartable(container: &Container) -> bool {
@@ -28,19 +28,20 @@ fn raise(total: &mut ResourceList, floor: &ResourceList) {
 }
 
 /// The most that is used at any moment: all containers and sidecars together, or one init container beside the sidecars before it.
-fn aggregate(spec: &PodSpec, part: fn(&Container) -> &ResourceList) -> ResourceList {
+fn aggregate(spec: &PodSpec, part: &dyn Fn(&Container) -> ResourceList) -> ResourceList {
     let mut total = ResourceList::new();
     for container in &spec.containers {
-        add(&mut total, part(container));
+        add(&mut total, &part(container));
     }
     let (mut sidecars, mut peak) = (ResourceList::new(), ResourceList::new());
     for container in &spec.init_containers {
+        let own = part(container);
         if is_restartable(container) {
-            add(&mut total, part(container));
-            add(&mut sidecars, part(container));
+            add(&mut total, &own);
+            add(&mut sidecars, &own);
             raise(&mut peak, &sidecars);
         } else {
-            let mut now = part(container).clone();
+            let mut now = own;
             add(&mut now, &sidecars);
             raise(&mut peak, &now);
         }
@@ -51,12 +52,71 @@ fn aggregate(spec: &PodSpec, part: fn(&Container) -> &ResourceList) -> ResourceL
 
 /// Requests of all containers together, without the pod's own and without overhead.
 pub fn container_requests(spec: &PodSpec) -> ResourceList {
-    aggregate(spec, |container| &container.resources.requests)
+    aggregate(spec, &|container| container.resources.requests.clone())
 }
 
 /// Limits of all containers together, likewise.
 pub fn container_limits(spec: &PodSpec) -> ResourceList {
-    aggregate(spec, |container| &container.resources.limits)
+    aggregate(spec, &|container| container.resources.limits.clone())
+}
+
+/// The container's status, where it counts besides what is wanted: of all but init containers that end.
+fn counted_status<'p>(pod: &'p Pod, container: &Container) -> Option<&'p ContainerStatus> {
+    let of = |statuses: &'p [ContainerStatus]| statuses.iter().find(|known| known.name == container.name);
+    of(&pod.status.container_statuses)
+        .or_else(|| of(&pod.status.init_container_statuses).filter(|_| is_restartable(container)))
+        .filter(|status| status.resources.is_some())
+}
+
+fn resize_is_infeasible(pod: &Pod) -> bool {
+    let mut conditions = pod.status.conditions.iter();
+    conditions.any(|known| known.r#type == "PodResizePending" && known.reason == "Infeasible")
+}
+
+/// What a pod asks for in all: during a resize the larger of what is wanted, allocated and in force, with what the pod
+/// states for itself, and with its overhead (KEP-753, KEP-1287, KEP-2837).
+pub fn pod_requests(pod: &Pod) -> ResourceList {
+    let infeasible = resize_is_infeasible(pod);
+    let mut total = aggregate(&pod.spec, &|container| {
+        let wanted = &container.resources.requests;
+        let Some(status) = counted_status(pod, container) else { return wanted.clone() };
+        let mut sum = status.allocated_resources.clone();
+        if let Some(actual) = &status.resources {
+            raise(&mut sum, &actual.requests);
+        }
+        if !infeasible {
+            raise(&mut sum, wanted);
+        }
+        sum
+    });
+    if let Some(own) = &pod.spec.resources {
+        total.extend(own.requests.clone().into_iter().filter(|(name, _)| is_pod_level(name)));
+    }
+    add(&mut total, &pod.spec.overhead);
+    total
+}
+
+/// What a pod may use in all, likewise; overhead counts only beside a limit.
+pub fn pod_limits(pod: &Pod) -> ResourceList {
+    let infeasible = resize_is_infeasible(pod);
+    let mut total = aggregate(&pod.spec, &|container| {
+        let wanted = &container.resources.limits;
+        let Some(status) = counted_status(pod, container) else { return wanted.clone() };
+        let mut sum = status.resources.as_ref().map(|actual| actual.limits.clone()).unwrap_or_default();
+        if !infeasible {
+            raise(&mut sum, wanted);
+        }
+        sum
+    });
+    if let Some(own) = &pod.spec.resources {
+        total.extend(own.limits.clone().into_iter().filter(|(name, _)| is_pod_level(name)));
+    }
+    for (name, amount) in &pod.spec.overhead {
+        if let Some(limit) = total.get_mut(name).filter(|limit| !limit.is_zero()) {
+            *limit = limit.plus(*amount);
+        }
+    }
+    total
 }
 
 /// Pod-level huge page limits and requests that follow from what is stated elsewhere in the pod.
