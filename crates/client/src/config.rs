@@ -23,15 +23,35 @@ pub enum Auth {
 
 /// A token shared between the one who renews it and the transport that sends it.
 #[derive(Clone, Default)]
-pub struct RenewedToken(std::sync::Arc<arc_swap::ArcSwap<String>>);
+pub struct RenewedToken(std::sync::Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    token: arc_swap::ArcSwap<String>,
+    given: tokio::sync::Notify,
+}
 
 impl RenewedToken {
     pub fn set(&self, token: String) {
-        self.0.store(std::sync::Arc::new(token));
+        self.0.token.store(std::sync::Arc::new(token));
+        self.0.given.notify_waiters();
     }
 
     pub(crate) fn get(&self) -> std::sync::Arc<String> {
-        self.0.load_full()
+        self.0.token.load_full()
+    }
+
+    /// Waits until there is a token at all: a request without one would be nobody's.
+    pub(crate) async fn given(&self) {
+        loop {
+            let given = self.0.given.notified();
+            tokio::pin!(given);
+            given.as_mut().enable();
+            if !self.get().is_empty() {
+                return;
+            }
+            given.await;
+        }
     }
 }
 

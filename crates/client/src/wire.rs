@@ -121,9 +121,16 @@ impl Transport for Wire {
             Err(error) => Box::pin(std::future::ready(Err(error))),
             Ok(request) => {
                 let authority = self.authority.clone();
-                let sent = pool.request(request);
+                let (pool, awaited) = (pool.clone(), self.credentials.awaited());
                 Box::pin(async move {
-                    let response = sent.await.map_err(|error| {
+                    let mut request = request;
+                    if let Some(token) = awaited {
+                        token.given().await;
+                        request
+                            .headers_mut()
+                            .extend(bearer(&token.get()).map(|v| (header::AUTHORIZATION, v)));
+                    }
+                    let response = pool.request(request).await.map_err(|error| {
                         Error::transport(format!("the API server at {authority} cannot be reached"), error)
                     })?;
                     Ok(response.map(|body| {
@@ -150,6 +157,14 @@ impl Credentials {
             Auth::Token(token) => bearer(&token).map_or(Credentials::None, Credentials::Fixed),
             Auth::TokenFile(path) => Credentials::File { path, cached: Mutex::new(None) },
             Auth::Renewed(token) => Credentials::Renewed(token),
+        }
+    }
+
+    /// The token that requests wait for, while there is none yet.
+    fn awaited(&self) -> Option<RenewedToken> {
+        match self {
+            Credentials::Renewed(token) if token.get().is_empty() => Some(token.clone()),
+            _ => None,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::queue::Outcome;
 use client::{
     Client, DeleteOptions, Deleted, Error, Patch, PatchOptions, Preconditions, Recorder, ResourcePath,
 };
-use controllers::{Action, Failure, Note, Plan, Propagation, Report, Step, Target};
+use controllers::{Action, Errand, Failure, Made, Note, Plan, Propagation, Report, Step, Target};
 use futures::StreamExt;
 use futures::stream;
 use tracing::{debug, warn};
@@ -21,6 +21,25 @@ pub(crate) struct Hands<'a> {
     pub client: &'a Client,
     pub recorder: &'a Recorder,
     pub controller: &'static str,
+    pub errands: &'a dyn Errands,
+}
+
+/// Does what takes a private key.
+pub trait Errands: Send + Sync {
+    /// What was made, as text.
+    ///
+    /// # Errors
+    /// Why it was not; never with a secret in it.
+    fn run(&self, errand: &Errand) -> Result<String, String>;
+}
+
+/// Holds no key.
+pub struct NoErrands;
+
+impl Errands for NoErrands {
+    fn run(&self, _: &Errand) -> Result<String, String> {
+        Err("this process holds no key for that".into())
+    }
 }
 
 /// What one write brought.
@@ -118,12 +137,7 @@ impl Hands<'_> {
         }
         outcome.failed = true;
         if outcome.report.is_none() && !error.is_conflict() {
-            outcome.report = Some(Report::Failed(Failure {
-                verb,
-                code: error.api().map_or(0, |error| error.code),
-                reason: error.api().map_or(String::new(), |error| error.reason.as_str().to_string()),
-                message: text,
-            }));
+            outcome.report = Some(Report::Failed(failure(verb, error)));
         }
     }
 
@@ -160,11 +174,32 @@ impl Hands<'_> {
             Action::Delete { target, propagation, grace_seconds } => {
                 self.delete(target, *propagation, *grace_seconds).await
             }
+            Action::Review(review) => {
+                let answer = self.client.create(review.as_ref()).await?;
+                Ok((String::new(), Written::Reported(Report::Review(answer.status.allowed))))
+            }
+            Action::Query(paths) => {
+                let mut answers = Vec::with_capacity(paths.len());
+                for path in paths {
+                    answers.push(self.read(path).await);
+                }
+                Ok((String::new(), Written::Reported(Report::Answers(answers))))
+            }
+            Action::Errand(errand) => {
+                let made = self.errands.run(errand).map_err(Error::Request)?;
+                Ok((String::new(), Written::Reported(Report::Made(Made(made)))))
+            }
             Action::ClearNamespace { name } => {
                 let remains = clear_namespace::clear(self.client, name).await?;
                 Ok((String::new(), Written::Reported(Report::Namespace(remains))))
             }
         }
+    }
+
+    /// JSON from one path of the API.
+    async fn read(&self, path: &str) -> Result<serde_json::Value, Failure> {
+        let text = self.client.get_text(path).await.map_err(|error| failure("get", &error))?;
+        serde_json::from_str(&text).map_err(|error| failure("get", &Error::Decode(error.to_string())))
     }
 
     async fn delete(
@@ -197,6 +232,15 @@ impl Hands<'_> {
     }
 }
 
+fn failure(verb: &'static str, error: &Error) -> Failure {
+    Failure {
+        verb,
+        code: error.api().map_or(0, |error| error.code),
+        reason: error.api().map_or(String::new(), |error| error.reason.as_str().to_string()),
+        message: error.chain(),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Sort {
     Create,
@@ -211,13 +255,18 @@ fn sort_of(step: &Step) -> Sort {
         Action::Update(_)
         | Action::UpdateSub { .. }
         | Action::Patch { .. }
+        | Action::Review(_)
+        | Action::Query(_)
+        | Action::Errand(_)
         | Action::ClearNamespace { .. } => Sort::Alone,
     }
 }
 
 fn verb_of(action: &Action) -> &'static str {
     match action {
-        Action::Create(_) => "create",
+        Action::Create(_) | Action::Review(_) => "create",
+        Action::Query(_) => "get",
+        Action::Errand(_) => "sign",
         Action::Update(_) | Action::UpdateSub { .. } => "update",
         Action::Patch { .. } => "patch",
         Action::Delete { .. } => "delete",

@@ -11,5 +11,6 @@ mod fence;
 mod queue;
 mod run;
 
+pub use carry_out::{Errands, NoErrands};
 pub use fence::Fence;
 pub use run::{Employed, run};

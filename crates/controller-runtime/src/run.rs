@@ -1,6 +1,6 @@
 //! The tasks: one that turns changes into keys, and some workers for each controller.
 
-use crate::carry_out::Hands;
+use crate::carry_out::{Errands, Hands};
 use crate::queue::{Memory, Outcome, Queue};
 use client::{Change, Client, Recorder, Subscription, VertexChange, Views};
 use controllers::{Context, Controller, Watch};
@@ -27,6 +27,8 @@ pub struct Employed {
     /// Speaks with the controller's own identity.
     pub client: Client,
     pub recorder: Recorder,
+    /// Holds the keys that some controllers need.
+    pub errands: Arc<dyn Errands>,
     /// Keys that are worked on at once.
     pub workers: usize,
 }
@@ -187,6 +189,7 @@ impl Work {
             client: &self.employed.client,
             recorder: &self.employed.recorder,
             controller: controller.name(),
+            errands: self.employed.errands.as_ref(),
         };
         hands.carry_out(plan).await
     }

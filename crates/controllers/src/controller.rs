@@ -75,7 +75,8 @@ pub trait Controller: Send + Sync + 'static {
         self.name()
     }
 
-    /// The service account in kube-system whose permissions it needs.
+    /// The service account in kube-system whose permissions it needs; empty where those of the process itself are
+    /// needed, which every other account depends on.
     fn account(&self) -> &'static str {
         self.component()
     }

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod attachdetach;
+pub mod bootstrap;
+pub mod certificates;
 pub mod clusterroles;
 mod controller;
 pub mod cronjob;
@@ -35,6 +37,7 @@ pub mod resourcequota;
 mod revisions;
 mod service;
 pub mod serviceaccount;
+pub mod serviceaccounttoken;
 pub mod statefulset;
 pub mod tainteviction;
 mod text;
@@ -42,7 +45,8 @@ pub mod ttlafterfinished;
 
 pub use controller::{Context, Controller, Watch};
 pub use plan::{
-    Action, Failure, Note, Plan, Propagation, Remains, Report, Step, Target, reference, resource_of,
+    Action, Errand, Failure, Made, Note, Plan, Propagation, Remains, Report, Step, Target, reference,
+    resource_of,
 };
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Controller for Namespaces {
                 }
                 plan.again_after_seconds(AGAIN_SECONDS);
             }
-            Some(Report::Failed(_)) | None => {
+            _ => {
                 plan.push(Action::ClearNamespace { name: namespace.metadata.name.clone() });
             }
         }

@@ -1,5 +1,6 @@
 //! What a controller decides: a list of steps that can be printed, compared and carried out without a further thought.
 
+use api::authorization::v1::SubjectAccessReview;
 use api::core::v1::ObjectReference;
 use api::{Object, Typed};
 use meta::ObjectKey;
@@ -68,10 +69,35 @@ pub enum Action {
         propagation: Option<Propagation>,
         grace_seconds: Option<i64>,
     },
+    /// Asks whether a user may do something; reports the answer.
+    Review(Box<SubjectAccessReview>),
+    /// Reads JSON from these paths of the API; reports the answers in their order.
+    Query(Vec<String>),
+    /// Has something made that takes a private key; reports it.
+    Errand(Errand),
     /// Deletes what one namespace holds, of every resource there is; reports what remains.
     ClearNamespace {
         name: String,
     },
+}
+
+/// What only the process can do that holds the keys.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Errand {
+    /// A certificate for a PEM request, in PEM, with usages by their names in `certificates.k8s.io`.
+    SignCertificate { signer: &'static str, request: Vec<u8>, usages: Vec<String>, seconds: i64 },
+    /// A token of the old sort, for a Secret of the account's namespace to hold.
+    SignToken { account: ObjectKey, account_uid: String, secret: String },
+}
+
+/// Text that reaches no log.
+#[derive(Clone, PartialEq)]
+pub struct Made(pub String);
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Made")
+    }
 }
 
 /// What becomes of the dependents of a deleted object.
@@ -96,6 +122,10 @@ pub struct Note {
 pub enum Report {
     Failed(Failure),
     Namespace(Remains),
+    /// Whether the user may.
+    Review(bool),
+    Answers(Vec<Result<serde_json::Value, Failure>>),
+    Made(Made),
 }
 
 /// The first write of a plan that failed.

@@ -1,6 +1,6 @@
 //! A plan as text, for people and for tests: one line a step, its body as JSON.
 
-use crate::plan::{Action, Note, Plan, Step};
+use crate::plan::{Action, Errand, Note, Plan, Step};
 use api::Object;
 use std::fmt;
 
@@ -68,6 +68,16 @@ impl fmt::Display for Action {
                     write!(f, " within {seconds} s")?;
                 }
                 Ok(())
+            }
+            Action::Review(review) => {
+                write!(f, "review {}", api::codec::to_value(review.as_ref() as &dyn meta::Message)["spec"])
+            }
+            Action::Query(paths) => write!(f, "query {}", paths.join(" ")),
+            Action::Errand(Errand::SignCertificate { signer, usages, seconds, .. }) => {
+                write!(f, "sign a certificate by {signer} for {seconds} s: {}", usages.join(", "))
+            }
+            Action::Errand(Errand::SignToken { account, secret, .. }) => {
+                write!(f, "sign a token of {account} for {secret}")
             }
             Action::ClearNamespace { name } => write!(f, "clear namespace {name}"),
         }

@@ -9,6 +9,7 @@ use api::errors::ApiError;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use meta::ObjectKey;
+use pki::legacy_token;
 use pki::token::{self, Claims, Verifier};
 use registry::{Registry, UserInfo};
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +20,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 pub const ANONYMOUS: &str = "system:anonymous";
+const LEGACY_LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+const LEGACY_INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 /// Longest token file, in lines.
 const MAX_STATIC_TOKENS: usize = 10_000;
@@ -144,7 +147,19 @@ impl Authenticator {
             return Ok((authenticated(self.by_bootstrap_token(&parsed).await?), audiences.to_vec()));
         }
         let verifier = self.verifier.as_ref().ok_or("no authenticator knows this token")?;
-        let claims = verifier.verify(token, audiences, now()).map_err(|error| error.to_string())?;
+        let claims = match verifier.verify(token, audiences, now()) {
+            // A token of the old sort is good for this server only.
+            Err(token::Error::Issuer(issuer)) if issuer == legacy_token::ISSUER => {
+                let own = verifier.audiences();
+                if !audiences.is_empty() && !audiences.iter().any(|audience| own.contains(audience)) {
+                    return Err("the token is not for these audiences".into());
+                }
+                let claims = verifier.verify_legacy(token).map_err(|error| error.to_string())?;
+                let good_for = own.iter().filter(|own| audiences.contains(own)).cloned().collect();
+                return Ok((authenticated(self.by_legacy_claims(token, &claims).await?), good_for));
+            }
+            verified => verified.map_err(|error| error.to_string())?,
+        };
         let good_for = verifier.matching_audiences(&claims, audiences);
         Ok((authenticated(self.by_claims(&claims).await?), good_for))
     }
@@ -200,6 +215,55 @@ impl Authenticator {
             groups: token::groups(namespace).to_vec(),
             extra,
         })
+    }
+
+    /// A token of the old sort counts while its Secret holds it, nothing has invalidated it, and its account lives.
+    async fn by_legacy_claims(&self, token: &str, claims: &legacy_token::Claims) -> Result<UserInfo, String> {
+        let namespace = &claims.namespace;
+        let secret = self.live::<Secret>(namespace, &claims.secret, "secret").await?;
+        if secret.metadata.deletion_timestamp.is_some() {
+            return Err("Token has been invalidated".into());
+        }
+        let held = secret.data.get("token").map(|held| String::from_utf8_lossy(held).into_owned());
+        if !held.is_some_and(|held| constant_time_equal(&held, token)) {
+            return Err("Token does not match server's copy".into());
+        }
+        let account = self.live::<ServiceAccount>(namespace, &claims.account, "service account").await?;
+        if account.metadata.deletion_timestamp.is_some() || account.metadata.uid != claims.account_uid {
+            return Err(format!(
+                "ServiceAccount UID ({}) does not match claim ({})",
+                account.metadata.uid, claims.account_uid
+            ));
+        }
+        if secret.metadata.labels.contains_key(LEGACY_INVALID_SINCE) {
+            return Err(format!("the token in secret {namespace}/{} has been marked invalid", claims.secret));
+        }
+        self.note_use(&secret).await;
+        Ok(UserInfo {
+            name: token::user_name(namespace, &claims.account),
+            uid: claims.account_uid.clone(),
+            groups: token::groups(namespace).to_vec(),
+            extra: BTreeMap::new(),
+        })
+    }
+
+    /// Notes on the Secret, once a day, that its token is in use: what is not used is cleaned up some day.
+    async fn note_use(&self, secret: &Secret) {
+        let today = crate::verbs::now().0.strftime("%Y-%m-%d").to_string();
+        if secret.metadata.labels.get(LEGACY_LAST_USED) == Some(&today) {
+            return;
+        }
+        let key = ObjectKey::new(secret.metadata.namespace.clone(), secret.metadata.name.clone());
+        let note = |stored: &mut dyn api::Object| {
+            stored.metadata_mut().labels.insert(LEGACY_LAST_USED.into(), today.clone());
+            Ok(())
+        };
+        let request = registry::Request::internal("kube-apiserver");
+        let resource = objects::resource_of::<Secret>();
+        let kind = registry::UpdateKind::Spec;
+        if let Err(error) = self.registry.modify(&request, resource, &key, kind, &note).await {
+            tracing::debug!(secret = %key, cause = %error, "Failed to note the use of a token");
+        }
     }
 
     async fn by_bootstrap_token(&self, token: &pki::bootstrap::Token) -> Result<UserInfo, String> {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod identities;
+mod keys;
 mod options;
 mod resources;
 mod run;

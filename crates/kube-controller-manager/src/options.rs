@@ -55,6 +55,39 @@ pub struct Options {
     #[arg(long)]
     pub service_account_private_key_file: Option<PathBuf>,
 
+    /// A certificate authority that signs requests of all of Kubernetes' own signers.
+    #[arg(long)]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long)]
+    pub cluster_signing_key_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_kubelet_serving_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_kubelet_serving_key_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_kubelet_client_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_kubelet_client_key_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_kube_apiserver_client_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_kube_apiserver_client_key_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_legacy_unknown_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    pub cluster_signing_legacy_unknown_key_file: Option<PathBuf>,
+
+    /// The longest time that a signed certificate is good for.
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration)]
+    pub cluster_signing_duration: Duration,
+
+    /// How long a token of the old sort may be unused before it is cleaned up.
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration)]
+    pub legacy_service_account_token_clean_up_period: Duration,
+
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_serviceaccount_token_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_deployment_syncs: usize,
     #[arg(long, default_value_t = 5)]

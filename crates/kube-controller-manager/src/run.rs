@@ -1,6 +1,7 @@
 //! From flags to running controllers, and back to standing for election when the lease is lost.
 
 use crate::identities::{Identities, OneForAll, PerAccount};
+use crate::keys::Keys;
 use crate::table::{self, Row};
 use crate::{Options, resources};
 use anyhow::Context as _;
@@ -38,11 +39,12 @@ pub async fn run_with(
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     // Wrong flags are told before anything starts.
-    table::controllers(&options)?;
+    let keys = Arc::new(Keys::read(&options)?);
+    table::controllers(&options, &keys)?;
     let client = client.with_user_agent(NAME);
     while !token.is_cancelled() {
         if !options.leader_elect {
-            return lead(&options, &client, identities, token.clone()).await;
+            return lead(&options, &keys, &client, identities, token.clone()).await;
         }
         let timing = Timing {
             lease_duration: options.leader_elect_lease_duration,
@@ -68,7 +70,7 @@ pub async fn run_with(
         };
         let led = async {
             tokio::select! {
-                result = lead(&options, &client, identities, term.clone()) => result,
+                result = lead(&options, &keys, &client, identities, term.clone()) => result,
                 () = watch => Ok(()),
             }
         };
@@ -83,11 +85,12 @@ pub async fn run_with(
 /// Follows and controls until cancelled.
 async fn lead(
     options: &Options,
+    keys: &Arc<Keys>,
     client: &Client,
     identities: &dyn Identities,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
-    let rows = table::controllers(options)?;
+    let rows = table::controllers(options, keys)?;
     let graph = rows.iter().any(|row| row.controller.uses_graph());
     let views = follow(client, &rows, graph, &token)?;
     if graph {
@@ -97,7 +100,11 @@ async fn lead(
     let employed = rows
         .into_iter()
         .map(|Row { controller, workers }| Employed {
-            client: identities.client(controller.account()),
+            client: match controller.account() {
+                "" => client.with_user_agent(controller.component()),
+                account => identities.client(account),
+            },
+            errands: keys.clone(),
             recorder: recorder.for_component(controller.component()),
             controller,
             workers,

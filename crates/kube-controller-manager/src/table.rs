@@ -1,9 +1,12 @@
 //! The controllers there are: each with its workers, made from the flags.
 
 use crate::Options;
+use crate::keys::Keys;
 use anyhow::Context as _;
 use controllers::Controller;
 use controllers::attachdetach::AttachDetach;
+use controllers::bootstrap::{BootstrapSigner, TokenCleaner};
+use controllers::certificates::{Approver, Cleaner, Signer};
 use controllers::clusterroles::ClusterRoleAggregation;
 use controllers::cronjob::CronJobs;
 use controllers::daemonset::DaemonSets;
@@ -26,11 +29,15 @@ use controllers::replicaset::ReplicaSets;
 use controllers::replicationcontroller::ReplicationControllers;
 use controllers::resourcequota::ResourceQuotas;
 use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
+use controllers::serviceaccounttoken::{LegacyTokenCleaner, Tokens};
 use controllers::statefulset::StatefulSets;
 use controllers::tainteviction::TaintEviction;
 use controllers::ttlafterfinished::TtlAfterFinished;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Controllers that run only where they are named.
+const ON_DEMAND: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
 
 /// One enabled controller.
 pub(crate) struct Row {
@@ -48,7 +55,7 @@ fn cron_jobs() -> CronJobs {
 }
 
 /// The controllers that the flags ask for.
-pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
+pub(crate) fn controllers(options: &Options, keys: &Keys) -> anyhow::Result<Vec<Row>> {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let mut rows: Vec<(Arc<dyn Controller>, usize)> = vec![
         (Arc::new(Deployments), options.concurrent_deployment_syncs),
@@ -90,13 +97,35 @@ pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
         (Arc::new(VolumeExpander), 5),
         (Arc::new(LocalPathProvisioner), 5),
         (Arc::new(PodGc { terminated_threshold: options.terminated_pod_gc_threshold }), 1),
+        (Arc::new(Approver), 5),
+        (Arc::new(Cleaner), 1),
+        (Arc::new(BootstrapSigner), 1),
+        (Arc::new(TokenCleaner), 1),
+        (
+            Arc::new(LegacyTokenCleaner {
+                unused_seconds: seconds(options.legacy_service_account_token_clean_up_period),
+            }),
+            1,
+        ),
     ];
+    let signers = keys.signers();
+    if !signers.is_empty() {
+        let seconds_max = seconds(options.cluster_signing_duration);
+        rows.push((Arc::new(Signer { signers, seconds_max }), 5));
+    }
+    let ca_pem = match &options.root_ca_file {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read --root-ca-file {}", path.display()))?,
+    };
+    if keys.signs_tokens() {
+        let workers = options.concurrent_serviceaccount_token_syncs;
+        rows.push((Arc::new(Tokens { ca_pem: ca_pem.clone() }), workers));
+    }
     if options.enable_garbage_collector {
         rows.push((Arc::new(GarbageCollector), options.concurrent_gc_syncs));
     }
-    if let Some(path) = &options.root_ca_file {
-        let ca_pem = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read --root-ca-file {}", path.display()))?;
+    if !ca_pem.is_empty() {
         rows.push((Arc::new(RootCaPublisher { ca_pem }), 1));
     }
     if options.allocate_node_cidrs {
@@ -106,7 +135,7 @@ pub(crate) fn controllers(options: &Options) -> anyhow::Result<Vec<Row>> {
     }
     Ok(rows
         .into_iter()
-        .filter(|(controller, _)| options.enables(controller.name(), true))
+        .filter(|(controller, _)| options.enables(controller.name(), !ON_DEMAND.contains(&controller.name())))
         .map(|(controller, workers)| Row { controller, workers })
         .collect())
 }

@@ -97,9 +97,87 @@ impl CertifiedKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
     DigitalSignature,
+    ContentCommitment,
     KeyEncipherment,
-    ClientAuth,
+    KeyAgreement,
+    DataEncipherment,
+    CertSign,
+    CrlSign,
+    EncipherOnly,
+    DecipherOnly,
+    Any,
     ServerAuth,
+    ClientAuth,
+    CodeSigning,
+    EmailProtection,
+    Timestamping,
+    OcspSigning,
+    /// Of the extended usages that only a number names, by that number.
+    Numbered(&'static [u64]),
+}
+
+impl Usage {
+    /// The usage of this name in `certificates.k8s.io`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "signing" | "digital signature" => Usage::DigitalSignature,
+            "content commitment" => Usage::ContentCommitment,
+            "key encipherment" => Usage::KeyEncipherment,
+            "key agreement" => Usage::KeyAgreement,
+            "data encipherment" => Usage::DataEncipherment,
+            "cert sign" => Usage::CertSign,
+            "crl sign" => Usage::CrlSign,
+            "encipher only" => Usage::EncipherOnly,
+            "decipher only" => Usage::DecipherOnly,
+            "any" => Usage::Any,
+            "server auth" => Usage::ServerAuth,
+            "client auth" => Usage::ClientAuth,
+            "code signing" => Usage::CodeSigning,
+            "email protection" | "s/mime" => Usage::EmailProtection,
+            "ipsec end system" => Usage::Numbered(&[1, 3, 6, 1, 5, 5, 7, 3, 5]),
+            "ipsec tunnel" => Usage::Numbered(&[1, 3, 6, 1, 5, 5, 7, 3, 6]),
+            "ipsec user" => Usage::Numbered(&[1, 3, 6, 1, 5, 5, 7, 3, 7]),
+            "timestamping" => Usage::Timestamping,
+            "ocsp signing" => Usage::OcspSigning,
+            "microsoft sgc" => Usage::Numbered(&[1, 3, 6, 1, 4, 1, 311, 10, 3, 3]),
+            "netscape sgc" => Usage::Numbered(&[2, 16, 840, 1, 113_730, 4, 1]),
+            _ => return None,
+        })
+    }
+
+    fn put(self, params: &mut CertificateParams) {
+        let key = match self {
+            Usage::DigitalSignature => KeyUsagePurpose::DigitalSignature,
+            Usage::ContentCommitment => KeyUsagePurpose::ContentCommitment,
+            Usage::KeyEncipherment => KeyUsagePurpose::KeyEncipherment,
+            Usage::KeyAgreement => KeyUsagePurpose::KeyAgreement,
+            Usage::DataEncipherment => KeyUsagePurpose::DataEncipherment,
+            Usage::CertSign => KeyUsagePurpose::KeyCertSign,
+            Usage::CrlSign => KeyUsagePurpose::CrlSign,
+            Usage::EncipherOnly => KeyUsagePurpose::EncipherOnly,
+            Usage::DecipherOnly => KeyUsagePurpose::DecipherOnly,
+            extended => return extended.put_extended(params),
+        };
+        if !params.key_usages.contains(&key) {
+            params.key_usages.push(key);
+        }
+    }
+
+    fn put_extended(self, params: &mut CertificateParams) {
+        let purpose = match self {
+            Usage::ServerAuth => ExtendedKeyUsagePurpose::ServerAuth,
+            Usage::ClientAuth => ExtendedKeyUsagePurpose::ClientAuth,
+            Usage::CodeSigning => ExtendedKeyUsagePurpose::CodeSigning,
+            Usage::EmailProtection => ExtendedKeyUsagePurpose::EmailProtection,
+            Usage::Timestamping => ExtendedKeyUsagePurpose::TimeStamping,
+            Usage::OcspSigning => ExtendedKeyUsagePurpose::OcspSigning,
+            Usage::Numbered(number) => ExtendedKeyUsagePurpose::Other(number.to_vec()),
+            _ => ExtendedKeyUsagePurpose::Any,
+        };
+        if !params.extended_key_usages.contains(&purpose) {
+            params.extended_key_usages.push(purpose);
+        }
+    }
 }
 
 /// How a request is signed.
@@ -270,12 +348,7 @@ impl Authority {
         params.key_usages.clear();
         params.extended_key_usages.clear();
         for usage in &profile.usages {
-            match usage {
-                Usage::DigitalSignature => params.key_usages.push(KeyUsagePurpose::DigitalSignature),
-                Usage::KeyEncipherment => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
-                Usage::ClientAuth => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth),
-                Usage::ServerAuth => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth),
-            }
+            usage.put(params);
         }
         self.limit(&mut request.params, profile.seconds);
         Ok(request.signed_by(&self.issuer)?.pem())

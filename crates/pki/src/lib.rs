@@ -12,6 +12,7 @@ pub mod files;
 pub mod identity;
 mod keys;
 pub mod kubeconfig;
+pub mod legacy_token;
 pub mod token;
 
 pub use authority::{Authority, CertRequest, CertifiedKey, CsrProfile, Usage};

@@ -151,7 +151,7 @@ pub enum Error {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+pub(crate) struct Header {
     alg: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     kid: String,
@@ -160,6 +160,10 @@ struct Header {
 impl Signer {
     /// The compact form of a token.
     pub fn sign(&self, claims: &Claims) -> Result<String, crate::Error> {
+        self.sign_any(claims)
+    }
+
+    pub(crate) fn sign_any<T: Serialize>(&self, claims: &T) -> Result<String, crate::Error> {
         let header = Header { alg: self.public().algorithm().name().into(), kid: self.public().kid().into() };
         let encode = |part: Result<Vec<u8>, serde_json::Error>| {
             part.map(|bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes))
@@ -202,10 +206,22 @@ impl Verifier {
     /// for, empty for the API server itself. `now`: seconds since 1970. Whether the account still lives is for the
     /// caller to see.
     pub fn verify(&self, token: &str, audiences: &[String], now: i64) -> Result<Claims, Error> {
-        let (message, signature, header, claims) = parse(token).ok_or(Error::Malformed)?;
+        let (message, signature, header, claims) = parse::<Claims>(token).ok_or(Error::Malformed)?;
         if !self.issuers.contains(&claims.iss) {
             return Err(Error::Issuer(claims.iss));
         }
+        self.check_signature(message, &signature, &header)?;
+        self.check_audience(&claims, audiences)?;
+        check_times(&claims, now)?;
+        Ok(claims)
+    }
+
+    pub(crate) fn check_signature(
+        &self,
+        message: &str,
+        signature: &[u8],
+        header: &Header,
+    ) -> Result<(), Error> {
         let candidates: Vec<&PublicKey> = match header.kid.as_str() {
             "" => self.keys.iter().collect(),
             kid => self.keys.iter().filter(|key| key.kid() == kid).collect(),
@@ -216,13 +232,8 @@ impl Verifier {
         // The key decides on the algorithm, never the token: "none" and mixed-up families find no key.
         let genuine = candidates
             .iter()
-            .any(|key| key.algorithm().name() == header.alg && key.verifies(message.as_bytes(), &signature));
-        if !genuine {
-            return Err(Error::Signature);
-        }
-        self.check_audience(&claims, audiences)?;
-        check_times(&claims, now)?;
-        Ok(claims)
+            .any(|key| key.algorithm().name() == header.alg && key.verifies(message.as_bytes(), signature));
+        if genuine { Ok(()) } else { Err(Error::Signature) }
     }
 
     /// Those of `wanted` (empty for the API server's own) that the token is good for.
@@ -272,7 +283,7 @@ impl Verifier {
     }
 }
 
-fn parse(token: &str) -> Option<(&str, Vec<u8>, Header, Claims)> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(token: &str) -> Option<(&str, Vec<u8>, Header, T)> {
     if token.len() > BYTES_MAX {
         return None;
     }

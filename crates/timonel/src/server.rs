@@ -390,11 +390,20 @@ fn control_plane(
     let identity = Some(election_identity(layout)?);
     let mut flags = vec![
         elect.clone(),
+        "--controllers=*,bootstrap-signer-controller,token-cleaner-controller".to_string(),
         format!("--cluster-cidr={}", args.cluster_cidr),
         "--allocate-node-cidrs=true".to_string(),
         format!("--service-cluster-ip-range={}", args.service_cluster_ip_range),
-        format!("--root-ca-file={}", pki::cluster::Layout::new(&layout.data_dir).ca_cert().display()),
     ];
+    let files = pki::cluster::Layout::new(&layout.data_dir);
+    for (flag, file) in [
+        ("root-ca-file", files.ca_cert()),
+        ("cluster-signing-cert-file", files.ca_cert()),
+        ("cluster-signing-key-file", files.ca_key()),
+        ("service-account-private-key-file", files.token_key()),
+    ] {
+        flags.push(format!("--{flag}={}", file.display()));
+    }
     flags.extend(args.extra("kube-controller-manager")?);
     let mut controllers = parse_flags::<kube_controller_manager::Options>("kube-controller-manager", flags)?;
     controllers.identity = identity.clone();

@@ -264,7 +264,7 @@ impl Model {
                 self.drop_object(current.as_ref());
                 Some(gone)
             }
-            Action::ClearNamespace { .. } => None,
+            Action::ClearNamespace { .. } | Action::Review(_) | Action::Query(_) | Action::Errand(_) => None,
         }
     }
 
