@@ -24,6 +24,7 @@ const RANKS: &[(&str, u8)] = &[
     ("client", 3),
     ("controller-runtime", 3),
     ("container-runtime", 3),
+    ("csi", 3),
     ("net", 3),
     ("streaming", 3),
     ("kube-apiserver", 4),

@@ -74,8 +74,8 @@ async fn pull(
     say: &(dyn Fn(bool, &str, &str) + Sync),
 ) -> Result<String, Failure> {
     let asked = Instant::now();
-    // One pull at a time, as upstream's default; a queue shows in the event's two times.
-    let _turn = ctx.pulls.lock().await;
+    // A queue shows in the event's two times. It is never closed.
+    let _turn = ctx.pulls.acquire().await;
     let began = Instant::now();
     let spec = ImageSpec { image: image.into(), ..Default::default() };
     let mut tries = credentials(ctx, pod, image).await;

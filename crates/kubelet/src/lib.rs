@@ -5,10 +5,13 @@
 
 mod admission;
 mod container;
+mod csi;
 mod dns;
 mod environment;
 mod events;
+mod eviction;
 mod hooks;
+mod image_gc;
 mod images;
 mod inotify;
 mod local_path;

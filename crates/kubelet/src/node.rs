@@ -1,11 +1,12 @@
 //! The node's object in the API: registration, status, and the lease that shows that the node lives.
 
-use crate::{Context, node_info};
+use crate::Context;
 use api::coordination::v1::Lease;
 use api::core::v1::*;
 use client::{EventType, Patch, PatchOptions};
 use container_runtime::cri::messages::*;
 use meta::{MicroTime, ObjectKey, Time};
+use pods::eviction::Condition;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +17,6 @@ const REPORT: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(1);
 /// While the node is not ready its state is looked at this often: the runtime's network comes without an event.
 const UNREADY_LOOK: Duration = Duration::from_millis(500);
-/// Below this much memory or disk the node reports pressure; upstream's hard eviction thresholds.
-const MEMORY_MIN_BYTES: i64 = 100 << 20;
 /// Images that the status lists; upstream's limit.
 const IMAGES_MAX: usize = 50;
 const NAMES_PER_IMAGE_MAX: usize = 5;
@@ -168,6 +167,8 @@ async fn write_status(ctx: &Context, key: &ObjectKey, status: &NodeStatus) -> Re
     if let Some(list) = value.get_mut("addresses").and_then(|list| list.as_array_mut()) {
         list.insert(0, json!({ "$patch": "replace" }));
     }
+    // An empty list has to be said, or the old one stays.
+    value["volumesInUse"] = json!(status.volumes_in_use);
     let patch = json!({ "status": value });
     ctx.client.patch_status::<Node>(key, &Patch::Strategic(patch), &PatchOptions::default()).await.map(drop)
 }
@@ -179,6 +180,7 @@ async fn status(ctx: &Context, last: Option<&NodeStatus>) -> NodeStatus {
         addresses: addresses(ctx),
         node_info: ctx.machine.system_info(&ctx.runtime_version),
         images: images(ctx).await,
+        volumes_in_use: ctx.volumes_in_use(),
         ..NodeStatus::default()
     };
     status.daemon_endpoints.kubelet_endpoint.port = i32::from(ctx.settings.port);
@@ -210,9 +212,10 @@ async fn conditions(ctx: &Context) -> Vec<NodeCondition> {
         last_heartbeat_time: now(),
         last_transition_time: None,
     };
-    let memory = node_info::memory_available() < MEMORY_MIN_BYTES;
-    let (total, free) = node_info::disk(&ctx.settings);
-    let disk = free < total / 10;
+    let pressure = ctx.pressure();
+    let memory = pressure.contains(&Condition::Memory);
+    let disk = pressure.contains(&Condition::Disk);
+    let pid = pressure.contains(&Condition::Pid);
     let mut list = vec![
         match memory {
             true => of(
@@ -232,7 +235,14 @@ async fn conditions(ctx: &Context) -> Vec<NodeCondition> {
             true => of("DiskPressure", true, "KubeletHasDiskPressure", "kubelet has disk pressure"),
             false => of("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         },
-        of("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        match pid {
+            true => {
+                of("PIDPressure", true, "KubeletHasInsufficientPID", "kubelet has insufficient PID available")
+            }
+            false => {
+                of("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available")
+            }
+        },
     ];
     list.push(match unready(ctx).await {
         None => of("Ready", true, "KubeletReady", "kubelet is posting ready status"),

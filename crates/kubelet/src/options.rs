@@ -1,6 +1,8 @@
 //! The kubelet's flags, upstream's names, and the fields of a KubeletConfiguration file that it reads.
 
 use anyhow::{Context as _, Result, bail};
+use pods::eviction::Threshold;
+use pods::image_gc::Policy;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -90,6 +92,33 @@ pub struct Options {
     /// How many log files a container keeps
     #[arg(long)]
     pub container_log_max_files: Option<usize>,
+    /// Hard eviction thresholds: signal<amount, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_hard: Option<Vec<String>>,
+    /// Soft eviction thresholds: signal<amount, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_soft: Vec<String>,
+    /// How long each soft threshold has to be met: signal=duration
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_soft_grace_period: Vec<String>,
+    /// How far above its threshold a signal has to come: signal=amount
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_minimum_reclaim: Vec<String>,
+    /// How long a condition of pressure is kept after the pressure
+    #[arg(long)]
+    pub eviction_pressure_transition_period: Option<String>,
+    /// The most grace, in seconds, of a pod that goes for a soft threshold
+    #[arg(long)]
+    pub eviction_max_pod_grace_period: Option<i64>,
+    /// How full the disk is, in percent, when images are collected
+    #[arg(long)]
+    pub image_gc_high_threshold: Option<u64>,
+    /// How full it may stay
+    #[arg(long)]
+    pub image_gc_low_threshold: Option<u64>,
+    /// Pull one image at a time
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub serialize_image_pulls: Option<bool>,
     /// Where pods' logs lie
     #[arg(long, default_value = "/var/log/pods")]
     pub pod_logs_dir: PathBuf,
@@ -127,6 +156,22 @@ pub struct Configuration {
     pub node_status_update_frequency: Option<String>,
     pub node_lease_duration_seconds: Option<i32>,
     pub seccomp_default: Option<bool>,
+    pub eviction_hard: Option<BTreeMap<String, String>>,
+    pub eviction_soft: BTreeMap<String, String>,
+    pub eviction_soft_grace_period: BTreeMap<String, String>,
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    pub eviction_pressure_transition_period: Option<String>,
+    pub eviction_max_pod_grace_period: Option<i64>,
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub image_gc_high_threshold_percent: Option<u64>,
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub image_gc_low_threshold_percent: Option<u64>,
+    #[serde(rename = "imageMinimumGCAge")]
+    pub image_minimum_gc_age: Option<String>,
+    #[serde(rename = "imageMaximumGCAge")]
+    pub image_maximum_gc_age: Option<String>,
+    pub serialize_image_pulls: Option<bool>,
+    pub max_parallel_image_pulls: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -192,6 +237,18 @@ pub struct Settings {
     pub reserved: BTreeMap<String, meta::Quantity>,
     pub lease_seconds: i32,
     pub seccomp_default: bool,
+    pub eviction: Eviction,
+    pub image_gc: Policy,
+    /// How many images are pulled at once.
+    pub parallel_pulls: usize,
+}
+
+/// When pods go for want of something.
+#[derive(Clone, Debug)]
+pub struct Eviction {
+    pub thresholds: Vec<Threshold>,
+    pub transition_seconds: i64,
+    pub max_pod_grace_seconds: i64,
 }
 
 impl Options {
@@ -201,6 +258,8 @@ impl Options {
             Some(path) => read_configuration(path)?,
             None => Configuration::default(),
         };
+        let eviction = self.eviction(&file)?;
+        let image_gc = self.image_gc(&file)?;
         let node_name =
             if self.hostname_override.is_empty() { host_name()? } else { self.hostname_override.clone() };
         let log_size =
@@ -219,6 +278,15 @@ impl Options {
             let sum: &mut meta::Quantity = reserved.entry(name.clone()).or_default();
             *sum = sum.plus(amount);
         }
+        let serialize = self.serialize_image_pulls.or(file.serialize_image_pulls).unwrap_or(true);
+        let parallel_pulls = match (serialize, file.max_parallel_image_pulls) {
+            (true, None | Some(1)) => 1,
+            (true, Some(_)) => {
+                bail!("maxParallelImagePulls cannot be larger than 1 unless serializeImagePulls is false")
+            }
+            (false, Some(0)) => bail!("maxParallelImagePulls must be a positive number"),
+            (false, limit) => limit.unwrap_or(PULLS_MAX).min(PULLS_MAX),
+        };
         let flag_dns = (!self.cluster_dns.is_empty()).then(|| self.cluster_dns.clone());
         let runtime = Some(self.container_runtime_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
         Ok(Settings {
@@ -262,8 +330,81 @@ impl Options {
             reserved,
             lease_seconds: file.node_lease_duration_seconds.unwrap_or(40),
             seccomp_default: file.seccomp_default.unwrap_or(false),
+            eviction,
+            image_gc,
+            parallel_pulls,
         })
     }
+
+    fn eviction(&self, file: &Configuration) -> Result<Eviction> {
+        let stated = |flags: &[String], separator: char, file: &BTreeMap<String, String>| match flags {
+            [] => Ok(file.clone()),
+            flags => pairs(flags, separator),
+        };
+        let hard = match (&self.eviction_hard, &file.eviction_hard) {
+            (Some(flags), _) => pairs(flags, '<')?,
+            (None, Some(own)) => own.clone(),
+            (None, None) => pods::eviction::defaults(),
+        };
+        let soft = stated(&self.eviction_soft, '<', &file.eviction_soft)?;
+        let grace = stated(&self.eviction_soft_grace_period, '=', &file.eviction_soft_grace_period)?
+            .into_iter()
+            .map(|(name, text)| Ok((name, seconds(&text)?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let reclaim = stated(&self.eviction_minimum_reclaim, '=', &file.eviction_minimum_reclaim)?;
+        let period = self
+            .eviction_pressure_transition_period
+            .clone()
+            .or(file.eviction_pressure_transition_period.clone())
+            .unwrap_or("5m".into());
+        Ok(Eviction {
+            thresholds: pods::eviction::thresholds(&hard, &soft, &grace, &reclaim)
+                .map_err(anyhow::Error::msg)?,
+            transition_seconds: seconds(&period)?,
+            max_pod_grace_seconds: self
+                .eviction_max_pod_grace_period
+                .or(file.eviction_max_pod_grace_period)
+                .unwrap_or(0),
+        })
+    }
+
+    fn image_gc(&self, file: &Configuration) -> Result<Policy> {
+        let age = |text: &Option<String>, default: &str| seconds(text.as_deref().unwrap_or(default));
+        let policy = Policy {
+            high_percent: self.image_gc_high_threshold.or(file.image_gc_high_threshold_percent).unwrap_or(85),
+            low_percent: self.image_gc_low_threshold.or(file.image_gc_low_threshold_percent).unwrap_or(80),
+            min_age_seconds: age(&file.image_minimum_gc_age, "2m")?,
+            max_age_seconds: age(&file.image_maximum_gc_age, "0s")?,
+        };
+        if policy.high_percent > 100 || policy.low_percent > policy.high_percent {
+            bail!(
+                "imageGCLowThresholdPercent must not be above imageGCHighThresholdPercent, nor that above 100"
+            );
+        }
+        Ok(policy)
+    }
+}
+
+/// Images pulled at once where nothing limits them: a runtime gains nothing from more.
+const PULLS_MAX: usize = 64;
+
+fn pairs(list: &[String], separator: char) -> Result<BTreeMap<String, String>> {
+    list.iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| {
+            let (name, value) = text
+                .split_once(separator)
+                .with_context(|| format!("{text:?}: expected name{separator}value"))?;
+            Ok((name.trim().to_string(), value.trim().to_string()))
+        })
+        .collect()
+}
+
+/// A duration in upstream's form, such as `1m30s`, in whole seconds.
+fn seconds(text: &str) -> Result<i64> {
+    let duration =
+        meta::Duration::parse(text).with_context(|| format!("{text:?} is no duration, such as 1m30s"))?;
+    Ok(duration.nanos / 1_000_000_000)
 }
 
 impl Settings {

@@ -190,7 +190,7 @@ pub async fn cleanup(ctx: &Context, pod: &Pod) -> Result<String, Failure> {
         tokio::time::sleep(CGROUP_LOOK).await;
     }
     cgroups::remove(&group);
-    volumes::release(ctx, &pod.metadata.uid).map_err(|words| Failure::of("FailedUnmount", words))?;
+    volumes::release(ctx, &pod.metadata.uid).await.map_err(|words| Failure::of("FailedUnmount", words))?;
     Ok(String::new())
 }
 
@@ -224,7 +224,7 @@ pub async fn finish(ctx: &Context, uid: &str) {
             tracing::warn!(sandbox = sandbox.id, %error, "Failed to remove a pod sandbox");
         }
     }
-    if let Err(words) = volumes::release(ctx, uid) {
+    if let Err(words) = volumes::release(ctx, uid).await {
         tracing::warn!(uid, words, "Failed to unmount a pod's volumes");
         return;
     }

@@ -5,7 +5,10 @@ use crate::node_info::Machine;
 use crate::options::{Options, Settings};
 use crate::references::{self, References};
 use crate::worker::{self, Handle, Message};
-use crate::{admission, local_path, log_files, node, observe, perform, server, static_pods, volumes};
+use crate::{
+    admission, csi, eviction, image_gc, local_path, log_files, node, observe, perform, server, static_pods,
+    volumes,
+};
 use anyhow::{Context as _, Result};
 use api::core::v1::{Node, Pod, Service};
 use client::{Change, Client, Recorder, Selection, Views};
@@ -13,7 +16,7 @@ use container_runtime::cri::messages::VersionRequest;
 use container_runtime::{Containerd, TaskEvent};
 use meta::{ObjectKey, Quantity};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,11 +37,19 @@ pub struct Context {
     pub references: References,
     pub machine: Machine,
     pub token: CancellationToken,
-    /// Held while an image is pulled: one at a time.
-    pub pulls: tokio::sync::Mutex<()>,
+    /// One for each image that may be pulled at once.
+    pub pulls: tokio::sync::Semaphore,
+    /// When images were found and used.
+    pub images: Mutex<pods::image_gc::Collector>,
+    /// What the node is short of.
+    pressure: Mutex<Vec<pods::eviction::Condition>>,
     /// Something in the node's status may have changed.
     pub node_changed: tokio::sync::Notify,
     pub tokens: crate::tokens::Tokens,
+    /// The storage drivers of this node.
+    pub drivers: csi::Drivers,
+    /// Volumes that are or may be mounted, as the node's status names them.
+    volumes_in_use: Mutex<BTreeSet<String>>,
     workers: Mutex<HashMap<String, Handle>>,
     /// Which pod a container or sandbox belongs to.
     owners: Mutex<HashMap<String, String>>,
@@ -72,6 +83,47 @@ impl Context {
         self.tokens.forget(uid);
         let pods = self.pods();
         self.references.retain(&pods);
+    }
+    /// A volume is about to be mounted: it must not be detached.
+    pub fn use_volume(&self, unique: &str) {
+        if self.volumes_in_use.lock().insert(unique.to_string()) {
+            self.node_changed.notify_one();
+        }
+    }
+    /// A volume is mounted nowhere any more.
+    pub fn leave_volume(&self, unique: &str) {
+        if self.volumes_in_use.lock().remove(unique) {
+            self.node_changed.notify_one();
+        }
+    }
+    pub fn pressure(&self) -> Vec<pods::eviction::Condition> {
+        self.pressure.lock().clone()
+    }
+    pub fn set_pressure(&self, conditions: Vec<pods::eviction::Condition>) {
+        let mut own = self.pressure.lock();
+        if *own != conditions {
+            *own = conditions;
+            self.node_changed.notify_one();
+        }
+    }
+    /// Names and ids of a pod's running containers, as its newest status has them.
+    pub fn containers_of(&self, uid: &str) -> Vec<(String, String)> {
+        let Some(handle) = self.handle(uid) else { return Vec::new() };
+        let fresh = self.views.view().get::<Pod>(&view::key_of(&*handle.pod));
+        let status = &fresh.as_ref().unwrap_or(&handle.pod).status;
+        let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+        all.filter(|one| one.state.running.is_some())
+            .filter_map(|one| Some((one.name.clone(), one.container_id.split_once("://")?.1.to_string())))
+            .collect()
+    }
+    pub fn volumes_in_use(&self) -> Vec<String> {
+        self.volumes_in_use.lock().iter().cloned().collect()
+    }
+    /// What failed may be tried at once: something that pods wait for has come.
+    pub async fn retry_pods(&self) {
+        for handle in self.handles() {
+            handle.send(references::message()).await;
+        }
     }
     /// The pods that the node has taken.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
@@ -107,6 +159,8 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
         .start(&token);
     let (references, changes) = References::start(client.clone(), token.clone());
     let machine = Machine::look(&settings);
+    let pulls = settings.parallel_pulls;
+    let in_use = csi::in_use(&settings).into_iter().collect();
     let ctx = Arc::new(Context {
         recorder: Recorder::start(client.clone(), "kubelet", &node_name, token.clone()),
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
@@ -118,9 +172,13 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
         references,
         machine,
         token: token.clone(),
-        pulls: tokio::sync::Mutex::new(()),
+        pulls: tokio::sync::Semaphore::new(pulls),
+        images: Mutex::default(),
+        pressure: Mutex::default(),
         node_changed: tokio::sync::Notify::new(),
         tokens: crate::tokens::Tokens::default(),
+        drivers: csi::Drivers::default(),
+        volumes_in_use: Mutex::new(in_use),
         workers: Mutex::default(),
         owners: Mutex::default(),
     });
@@ -135,6 +193,9 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
             follow_runtime(&ctx),
             log_files::rotate(&ctx),
             keep_local_paths(&ctx),
+            keep_drivers(&ctx),
+            eviction::keep(&ctx),
+            image_gc::keep(&ctx),
             supervise(supervisor.as_ref()),
             server,
         );
@@ -177,6 +238,14 @@ async fn runtime(settings: &Settings) -> Result<(PathBuf, Option<Containerd>)> {
 /// A node that keeps no volumes has nothing to follow; the others go on.
 async fn keep_local_paths(ctx: &Context) {
     local_path::keep(ctx).await;
+    std::future::pending::<()>().await;
+}
+
+/// Without the folder of plugins there are no drivers; the others go on.
+async fn keep_drivers(ctx: &Context) {
+    if ctx.views.synced().await {
+        csi::keep(ctx).await;
+    }
     std::future::pending::<()>().await;
 }
 
@@ -241,6 +310,9 @@ fn judge(ctx: &Context, pod: &Pod) -> Option<(String, String)> {
         matches!(fresh.as_ref().unwrap_or(pod).status.phase.as_str(), "Succeeded" | "Failed")
     };
     let taken: Vec<Arc<Pod>> = ctx.pods().into_iter().filter(|pod| !over(pod)).collect();
+    if let Some(message) = pods::eviction::refusal(pod, &ctx.pressure()) {
+        return Some((pods::eviction::REASON.into(), message));
+    }
     admission::admit(node.as_deref(), &ctx.allocatable(), pod, &taken).err()
 }
 

@@ -37,6 +37,12 @@ pub enum Message {
         outcome: Outcome,
     },
     ReferencesChanged,
+    /// The node has run out of something: this pod goes.
+    Evict {
+        reason: String,
+        message: String,
+        grace_seconds: i64,
+    },
 }
 
 /// The sending end of a pod's task.
@@ -100,7 +106,7 @@ async fn run(
         refreshing: false,
     };
     let first = match verdict {
-        Some((reason, message)) => Input::Evict { reason, message },
+        Some((reason, message)) => Input::Evict { reason, message, grace_seconds: None },
         None => Input::Desired(pod),
     };
     worker.step(first);
@@ -168,6 +174,9 @@ impl Worker {
             Message::Done(op, result) => self.done(op, result).await,
             Message::Probed { container, container_id, kind, outcome } => {
                 self.step(Input::Probe { container, container_id, kind, outcome });
+            }
+            Message::Evict { reason, message, grace_seconds } => {
+                self.step(Input::Evict { reason, message, grace_seconds: Some(grace_seconds) });
             }
             Message::ReferencesChanged => {
                 self.step(Input::Retry);

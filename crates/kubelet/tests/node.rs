@@ -1,7 +1,12 @@
 //! A real node: our API server in this process, a private containerd, pods on the node's own network.
 //! What a pod is given, how it is seen, that it outlives a kubelet, and that nothing of it is left.
 
-use api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, ServiceAccount};
+mod csi_driver;
+
+use api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount,
+};
+use api::storage::v1::{CSIDriver, CSINode};
 use clap::Parser;
 use client::{Client, DeleteOptions, Patch, PatchOptions};
 use container_runtime::archive::{Archive, Entry};
@@ -143,6 +148,10 @@ impl Cluster {
         ] {
             words.push(format!("--{flag}={}", text(&self.path(name))));
         }
+        // However full the machine that runs the tests is.
+        words.extend(
+            ["--eviction-hard=memory.available<1Mi", "--image-gc-high-threshold=100"].map(String::from),
+        );
         words.push("--cluster-dns=10.96.0.10".into());
         let options = Kubelet::try_parse_from(words).unwrap().options;
         let client =
@@ -244,6 +253,7 @@ async fn live(cluster: std::sync::Arc<Cluster>) {
     init_and_sidecar(&cluster).await;
     probes(&cluster).await;
     streams(&cluster).await;
+    drivers_volumes(&cluster).await;
     outlives_a_kubelet(&cluster, token, running).await;
     let node: Node = cluster.admin.get(&ObjectKey::cluster(NODE)).await.unwrap();
     assert_eq!(node.metadata.labels["kubernetes.io/os"], "linux");
@@ -392,6 +402,90 @@ async fn probes(cluster: &Cluster) {
             pod.status.container_statuses.first().is_some_and(|one| one.restart_count > 0)
         })
         .await;
+}
+
+/// A driver registers; its volumes are staged once, published for pods, and taken back in the opposite order.
+async fn drivers_volumes(cluster: &Cluster) {
+    let calls = csi_driver::Calls::default();
+    csi_driver::start(cluster.path("kubelet/plugins_registry/driver.sock"), calls.clone());
+    let driver: CSIDriver = api::codec::from_value(&json!({
+        "metadata": {"name": csi_driver::NAME},
+        "spec": {"attachRequired": false, "podInfoOnMount": true, "volumeLifecycleModes": ["Persistent", "Ephemeral"]},
+    }))
+    .unwrap();
+    cluster.admin.create(&driver).await.unwrap();
+    let volume: PersistentVolume = api::codec::from_value(&json!({
+        "metadata": {"name": "disk"},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            "csi": {"driver": csi_driver::NAME, "volumeHandle": "h1", "volumeAttributes": {"color": "blue"}},
+            "claimRef": {"namespace": "t", "name": "data"},
+        },
+    }))
+    .unwrap();
+    let mut volume = cluster.admin.create(&volume).await.unwrap();
+    let claim: PersistentVolumeClaim = api::codec::from_value(&json!({
+        "metadata": {"name": "data", "namespace": "t", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {
+            "volumeName": "disk", "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }))
+    .unwrap();
+    let mut claim = cluster.admin.create(&claim).await.unwrap();
+    // No controller runs here: the binding is written as it would write it.
+    if let Some(reference) = &mut volume.spec.claim_ref {
+        reference.uid.clone_from(&claim.metadata.uid);
+    }
+    cluster.admin.update(&volume).await.unwrap();
+    claim.status.phase = "Bound".into();
+    cluster.admin.update_status(&claim).await.unwrap();
+
+    let mut container = shell("c", "cat /data/staged; touch /own/file; exec sleep 1000");
+    container["volumeMounts"] =
+        json!([{"name": "data", "mountPath": "/data"}, {"name": "own", "mountPath": "/own"}]);
+    let volumes = json!([
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": true}},
+        {"name": "own", "csi": {"driver": csi_driver::NAME}},
+    ]);
+    cluster.create("stored", json!({"containers": [container], "volumes": volumes})).await;
+    cluster.until("stored", "ready", ready).await;
+    let mut log = String::new();
+    for _ in 0..100 {
+        log = cluster.logs("stored", "").await;
+        if !log.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(log, "from the driver\n");
+    let node: CSINode = cluster.admin.get(&ObjectKey::cluster(NODE)).await.unwrap();
+    let own = &node.spec.drivers[0];
+    assert_eq!((own.name.as_str(), own.node_id.as_str()), (csi_driver::NAME, "node-7"));
+    assert_eq!(own.topology_keys, ["timonel.test/rack"]);
+    cluster.admin.delete::<Pod>(&ObjectKey::new("t", "stored"), &DeleteOptions::default()).await.unwrap();
+    for _ in 0..400 {
+        if calls.all().iter().any(|call| call.starts_with("unstage")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut all = calls.all();
+    // The pod may be served before the driver hears that it is in.
+    let before = all.len();
+    all.retain(|call| call != "registered true");
+    assert_eq!(all.len() + 1, before, "the driver was not told once");
+    assert_eq!(
+        all,
+        [
+            "stage h1 {\"color\": \"blue\"}",
+            "publish inline=false pod=stored readonly=true",
+            "publish inline=true pod=stored readonly=false",
+            "unpublish",
+            "unpublish",
+            "unstage h1",
+        ]
+    );
 }
 
 /// What stock kubectl does through the API server and the kubelet down to the runtime.

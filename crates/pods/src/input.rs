@@ -123,6 +123,8 @@ pub enum Input {
     Evict {
         reason: String,
         message: String,
+        /// A pod that ran is disrupted, with so much grace; `None` for one that was turned away.
+        grace_seconds: Option<i64>,
     },
     /// A referenced object changed: what failed for want of it may be tried at once.
     Retry,

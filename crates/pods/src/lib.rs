@@ -7,7 +7,9 @@
 mod actions;
 pub mod backoff;
 pub mod env;
+pub mod eviction;
 pub mod fields;
+pub mod image_gc;
 mod input;
 mod machine;
 pub mod probes;

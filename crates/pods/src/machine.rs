@@ -74,6 +74,8 @@ pub struct Machine {
     sandbox_retry: Retry,
     tracks: BTreeMap<String, Track>,
     verdict: Option<(String, String)>,
+    /// The grace of an eviction.
+    eviction_grace: Option<i64>,
     status: PodStatus,
     armed: Option<Millis>,
     due: Option<Millis>,
@@ -98,6 +100,7 @@ impl Machine {
             sandbox_retry: Retry::default(),
             tracks: BTreeMap::new(),
             verdict: None,
+            eviction_grace: None,
             status,
             armed: None,
             due: None,
@@ -156,9 +159,10 @@ impl Machine {
                 self.probed(&container, &container_id, kind, &outcome, effects);
             }
             Input::Timer => self.armed = None,
-            Input::Evict { reason, message } => {
+            Input::Evict { reason, message, grace_seconds } => {
                 if self.phase == Phase::Syncing && self.verdict.is_none() {
                     self.verdict = Some((reason, message));
+                    self.eviction_grace = grace_seconds;
                 }
             }
             Input::Retry => {
@@ -323,7 +327,7 @@ impl Machine {
             || matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
             || actions::finished(&self.pod, &self.observed);
         if self.phase == Phase::Syncing && (deleted || self.removed || over) {
-            let grace = spec::grace_seconds(&self.pod);
+            let grace = self.eviction_grace.unwrap_or_else(|| spec::grace_seconds(&self.pod));
             self.asked_grace = Some(grace);
             self.phase = Phase::Terminating { deadline: now + grace * 1000 };
         }
@@ -669,6 +673,7 @@ impl Machine {
                 .as_ref()
                 .filter(|_| ended)
                 .map(|(reason, message)| (reason.as_str(), message.as_str())),
+            disrupted: self.eviction_grace.is_some(),
             ending: self.phase != Phase::Syncing,
             ended,
             host_ips: &self.host_ips,

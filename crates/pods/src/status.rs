@@ -31,6 +31,8 @@ pub struct Facts<'a> {
     pub health: &'a BTreeMap<String, (bool, bool)>,
     /// The reason and message with which the node failed the pod.
     pub verdict: Option<(&'a str, &'a str)>,
+    /// The node ends the pod for want of resources.
+    pub disrupted: bool,
     /// Its containers will not be started again, whatever the policy.
     pub ending: bool,
     /// Nothing of it runs, and nothing will.
@@ -312,6 +314,10 @@ fn conditions(facts: &Facts<'_>, status: &mut PodStatus) {
     own.push(containers);
     let kept = facts.pod.status.conditions.iter().filter(|one| !OWNED.contains(&one.r#type.as_str()));
     let mut all: Vec<PodCondition> = kept.cloned().collect();
+    if let (true, Some((_, message))) = (facts.disrupted, facts.verdict) {
+        all.retain(|one| one.r#type != "DisruptionTarget");
+        all.push(condition("DisruptionTarget", true, "TerminationByKubelet", message.to_string()));
+    }
     let scheduled = all.iter_mut().find(|one| one.r#type == "PodScheduled");
     match scheduled {
         Some(scheduled) => scheduled.observed_generation = facts.pod.metadata.generation,

@@ -220,7 +220,11 @@ impl Model {
             }
             ["removed"] => self.input(Input::Removed),
             ["evict", reason, message] => {
-                self.input(Input::Evict { reason: reason.to_string(), message: message.to_string() });
+                self.input(Input::Evict {
+                    reason: reason.to_string(),
+                    message: message.to_string(),
+                    grace_seconds: None,
+                });
             }
             ["restart", "agent"] => {
                 self.pod.status = self.last.clone();

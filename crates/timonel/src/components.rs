@@ -35,7 +35,8 @@ impl Component {
 
 /// Reads a component's options from upstream's flags.
 pub fn parse_flags<Options: clap::Args>(name: &'static str, flags: Vec<String>) -> Result<Options> {
-    let command = Options::augment_args(clap::Command::new(name)).no_binary_name(true);
+    let command =
+        Options::augment_args(clap::Command::new(name)).no_binary_name(true).args_override_self(true);
     let matches = command.try_get_matches_from(flags).map_err(|error| flag_error(name, &error))?;
     Options::from_arg_matches(&matches).map_err(|error| flag_error(name, &error))
 }
@@ -150,6 +151,12 @@ fn kubelet_flags(layout: &Layout, settings: &NodeSettings) -> Vec<String> {
         format!("--tls-cert-file={}", files.cert("kubelet").display()),
         format!("--tls-private-key-file={}", files.key("kubelet").display()),
     ];
+    // The disk is mostly the user's own: shares of it say nothing of what pods may still use, and an image that was
+    // imported cannot be pulled again.
+    flags.extend([
+        "--eviction-hard=memory.available<100Mi,nodefs.available<1Gi,imagefs.available<1Gi".into(),
+        "--image-gc-high-threshold=100".into(),
+    ]);
     flags.extend([
         format!("--data-dir={}", layout.data_dir.display()),
         format!("--run-dir={}", layout.run_dir.display()),

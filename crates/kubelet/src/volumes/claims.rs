@@ -2,7 +2,7 @@
 //! folder, which is what containers mount. The link outlives this process, and removing it removes no data.
 
 use super::{block, host_path, owner};
-use crate::Context;
+use crate::{Context, csi};
 use api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use meta::ObjectKey;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ pub fn link(ctx: &Context, pod: &Pod, volume: &str) -> PathBuf {
 
 /// Makes a claim's volume reachable for the pod. Safe to repeat.
 pub async fn prepare(ctx: &Context, pod: &Pod, volume: &Volume) -> Result<(), String> {
-    let persistent = find(ctx, pod, volume).await?;
+    let (claim, persistent) = find(ctx, pod, volume).await?;
     let name = &persistent.metadata.name;
     reachable(ctx, &persistent)?;
     let is_block = persistent.spec.volume_mode.as_deref() == Some("Block");
@@ -53,14 +53,21 @@ pub async fn prepare(ctx: &Context, pod: &Pod, volume: &Volume) -> Result<(), St
             give(pod, &path)?;
         }
         path
+    } else if let Some(source) = &source.csi {
+        let ask = csi::Persistent { pod, volume, claim: &claim, persistent: &persistent, source };
+        csi::stage_and_publish(ctx, &ask).await?
     } else {
         return Err("no volume plugin matched".into());
     };
     relink(&place, &link(ctx, pod, &volume.name)).map_err(|error| format!("{}: {error}", place.display()))
 }
 
-/// The volume that the claim is bound to.
-async fn find(ctx: &Context, pod: &Pod, volume: &Volume) -> Result<PersistentVolume, String> {
+/// The claim, and the volume that it is bound to.
+async fn find(
+    ctx: &Context,
+    pod: &Pod,
+    volume: &Volume,
+) -> Result<(PersistentVolumeClaim, PersistentVolume), String> {
     let own = volumes::claims_of(pod)
         .find(|own| own.volume == volume.name)
         .ok_or_else(|| format!("volume {:?} names no claim", volume.name))?;
@@ -94,7 +101,7 @@ async fn find(ctx: &Context, pod: &Pod, volume: &Volume) -> Result<PersistentVol
     if !bound {
         return Err(format!("found PV object {name:?} with unexpected claim reference"));
     }
-    Ok(persistent)
+    Ok((claim, persistent))
 }
 
 /// A volume that is elsewhere would be an empty directory here.

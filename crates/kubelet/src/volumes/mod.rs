@@ -6,9 +6,11 @@ mod content;
 mod mounts;
 mod owner;
 
+pub use claims::give;
 pub use mounts::{devices, mounts};
+pub use owner::fs_group;
 
-use crate::{Context, tokens};
+use crate::{Context, csi, tokens};
 use api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 use nix::mount::{MsFlags, mount};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -23,6 +25,9 @@ pub fn folder(ctx: &Context, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
     }
     if claims::is_claim(volume) {
         return Some(claims::link(ctx, pod, &volume.name));
+    }
+    if source.csi.is_some() {
+        return Some(csi::inline_target(ctx, pod, &volume.name));
     }
     let plugin = if source.empty_dir.is_some() {
         "kubernetes.io~empty-dir"
@@ -59,6 +64,9 @@ async fn prepare_one(ctx: &Context, pod: &Pod, volume: &Volume) -> Result<(), St
     }
     if claims::is_claim(volume) {
         return claims::prepare(ctx, pod, volume).await;
+    }
+    if source.csi.is_some() {
+        return csi::publish_inline(ctx, pod, volume).await;
     }
     let io = |error: std::io::Error| format!("{}: {error}", folder.display());
     std::fs::create_dir_all(&folder).map_err(io)?;
@@ -100,7 +108,8 @@ pub fn refresh_after(pod: &Pod) -> Option<Duration> {
 }
 
 /// Unmounts and removes a pod's volumes.
-pub fn release(ctx: &Context, uid: &str) -> Result<(), String> {
+pub async fn release(ctx: &Context, uid: &str) -> Result<(), String> {
+    csi::release(ctx, uid).await?;
     let dir = ctx.settings.pod_dir(uid);
     container_runtime::unmount_under(&dir);
     match std::fs::remove_dir_all(dir.join("volumes")) {
