@@ -141,6 +141,12 @@ impl Reflector {
                 self.replace(objects, &revision);
                 self.follow(watcher, revision).await
             }
+            // A server that knows the way may still be unable to go it, over an old etcd for one.
+            Ok(Err(error)) if error.api().is_some_and(|status| status.code == 500) => {
+                debug!(resource = %self.path.plural, cause = error.chain(), "Fell back to lists");
+                self.streaming = false;
+                State::Unlisted
+            }
             Ok(Err(error)) => self.failed(&error, "streaming list", State::Unlisted).await,
             Err(_) => {
                 self.streaming = false;

@@ -7,6 +7,7 @@
 pub mod attachdetach;
 pub mod bootstrap;
 pub mod certificates;
+mod claimretention;
 pub mod clusterroles;
 mod controller;
 pub mod cronjob;
@@ -15,6 +16,7 @@ pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslicemirroring;
 pub mod ephemeral;
 pub mod expander;
 pub mod garbagecollector;
@@ -41,6 +43,7 @@ pub mod serviceaccounttoken;
 pub mod statefulset;
 pub mod tainteviction;
 mod text;
+pub mod ttl;
 pub mod ttlafterfinished;
 
 pub use controller::{Context, Controller, Watch};

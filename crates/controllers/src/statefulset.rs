@@ -1,5 +1,6 @@
 //! StatefulSets: pods with names and claims of their own, made in order, replaced in reverse.
 
+use crate::claimretention;
 use crate::controller::{Context, Controller, Watch};
 use crate::ownership::{claim, controller_key};
 use crate::plan::{Action, Note, Plan, Step, Target};
@@ -131,6 +132,7 @@ impl<'a> Round<'a> {
 
     /// Makes, waits for, removes and replaces, in this order of precedence.
     fn advance(&self, plan: &mut Plan) {
+        self.assign_claims(plan);
         for number in self.start..self.end {
             let waits = match self.pods.get(&number) {
                 None => {
@@ -219,9 +221,35 @@ impl<'a> Round<'a> {
         );
     }
 
+    fn claims(&self, number: i32) -> impl Iterator<Item = Arc<PersistentVolumeClaim>> {
+        let namespace = &self.set.metadata.namespace;
+        self.set.spec.volume_claim_templates.iter().filter_map(move |template| {
+            let key = ObjectKey::new(namespace.clone(), self.claim_name(template, number));
+            self.context.view.get::<PersistentVolumeClaim>(&key)
+        })
+    }
+
+    /// Gives the claims of pods the owners that the set's retention policy wants.
+    fn assign_claims(&self, plan: &mut Plan) {
+        for (number, pod) in &self.pods {
+            let condemned = !(self.start..self.end).contains(number);
+            for claim in self.claims(*number) {
+                if let Some(owners) = claimretention::owners(self.set, pod, condemned, &claim) {
+                    let mut next = PersistentVolumeClaim::clone(&claim);
+                    next.metadata.owner_references = owners;
+                    plan.push(Action::Update(Box::new(next)));
+                }
+            }
+        }
+    }
+
     fn make(&self, number: i32, plan: &mut Plan) {
-        self.make_claims(number, plan);
         let pod = self.pod(number);
+        if self.claims(number).any(|claim| claimretention::is_leaving(self.set, &pod.metadata.name, &claim)) {
+            // The garbage collector is at it; that the claim has gone is an event.
+            return;
+        }
+        self.make_claims(number, plan);
         let (name, set) = (pod.metadata.name.clone(), &self.set.metadata.name);
         plan.steps.push(
             Step::new(Action::Create(Box::new(pod)))

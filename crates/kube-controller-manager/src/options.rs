@@ -116,6 +116,13 @@ pub struct Options {
     pub concurrent_gc_syncs: usize,
 
     #[arg(long, default_value_t = 5)]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
+
+    /// The most addresses of one Endpoints subset that are mirrored.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub mirroring_max_endpoints_per_subset: u32,
+
+    #[arg(long, default_value_t = 5)]
     pub concurrent_resource_quota_syncs: usize,
 
     /// How often the usage of all quotas is counted anew.

@@ -14,6 +14,7 @@ use controllers::deployment::Deployments;
 use controllers::disruption::Disruption;
 use controllers::endpoints::EndpointsController;
 use controllers::endpointslice::EndpointSlices;
+use controllers::endpointslicemirroring::EndpointSliceMirroring;
 use controllers::ephemeral::EphemeralVolumes;
 use controllers::expander::VolumeExpander;
 use controllers::garbagecollector::GarbageCollector;
@@ -32,6 +33,7 @@ use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
 use controllers::serviceaccounttoken::{LegacyTokenCleaner, Tokens};
 use controllers::statefulset::StatefulSets;
 use controllers::tainteviction::TaintEviction;
+use controllers::ttl::Ttl;
 use controllers::ttlafterfinished::TtlAfterFinished;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +81,13 @@ pub(crate) fn controllers(options: &Options, keys: &Keys) -> anyhow::Result<Vec<
             }),
             options.concurrent_service_endpoint_syncs,
         ),
+        (
+            Arc::new(EndpointSliceMirroring {
+                max_endpoints: usize::try_from(options.mirroring_max_endpoints_per_subset).unwrap_or(1000),
+            }),
+            options.mirroring_concurrent_service_endpoint_syncs,
+        ),
+        (Arc::new(Ttl), 1),
         (Arc::new(Namespaces), options.concurrent_namespace_syncs),
         (Arc::new(ServiceAccounts), 1),
         (

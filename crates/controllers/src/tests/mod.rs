@@ -3,6 +3,8 @@
 mod credentials;
 mod golden;
 mod golden_cluster;
+mod jobs;
+mod mirrors;
 mod model;
 mod rollouts;
 mod schedules;

@@ -4,20 +4,24 @@
 //! the view shows it gone does it move from the uncounted to the counted. Each of these steps waits behind the write
 //! fence for the one before.
 
+mod indexes;
+mod policy;
+
 use crate::controller::{Context, Controller, Watch};
-use crate::ownership::claim;
+use crate::ownership::{claim, controller_key};
 use crate::plan::{Action, Note, Plan, Step, Target};
 use crate::pod;
 use crate::replicas::{candidates, owners_of_pod, pod_from_template};
 use api::Typed;
 use api::batch::v1::{Job, JobCondition, JobStatus};
 use api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use indexes::{INDEX, index_of, indexes, ranges};
 use meta::Time;
-use std::collections::BTreeSet;
+use policy::Verdict;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const INDEX_ENV: &str = "JOB_COMPLETION_INDEX";
 /// Pods created or deleted in one plan, and uncounted pods named in the status, as upstream.
 const BURST: usize = 500;
@@ -25,6 +29,23 @@ const UNCOUNTED_MAX: usize = 500;
 /// The wait before a failed pod is replaced, doubled with each failure up to the last.
 const BACKOFF_SECONDS: i64 = 10;
 const BACKOFF_SECONDS_MAX: i64 = 600;
+
+/// How long a job must have been missing before its pods are let go.
+const ORPHAN_SECONDS: i64 = 2;
+/// Why a job fails: reasons of its condition and of the event.
+const REASONS: [&str; 5] = [
+    "BackoffLimitExceeded",
+    "DeadlineExceeded",
+    "PodFailurePolicy",
+    "MaxFailedIndexesExceeded",
+    "FailedIndexes",
+];
+
+/// The pause after so many failures in a row, in seconds.
+fn pause(failures: usize) -> i64 {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
+    (BACKOFF_SECONDS << doublings).min(BACKOFF_SECONDS_MAX)
+}
 
 pub struct Jobs;
 
@@ -47,7 +68,10 @@ impl Controller for Jobs {
 
     fn reconcile(&self, context: &Context<'_>) -> Plan {
         let mut plan = Plan::default();
-        let Some(job) = context.view.get::<Job>(context.key) else { return plan };
+        let Some(job) = context.view.get::<Job>(context.key) else {
+            free_orphans(context, &mut plan);
+            return plan;
+        };
         let foreign = job.spec.managed_by.as_deref().is_some_and(|by| by != "kubernetes.io/job-controller");
         let Ok(selector) = api::optional_selector(job.spec.selector.as_deref()) else { return plan };
         if foreign || selector.is_everything() {
@@ -66,8 +90,11 @@ impl Controller for Jobs {
         let mut work = Work::new(&job, claimed.objects, context);
         work.count(&mut plan);
         work.judge(&mut plan);
-        if work.ending().is_some() {
-            work.delete(work.active.clone(), &mut plan);
+        if let Some(ending) = work.ending() {
+            match ending.r#type.as_str() {
+                "SuccessCriteriaMet" => work.withdraw(work.active.clone(), &mut plan),
+                _ => work.delete(work.active.clone(), &mut plan),
+            }
         } else if job.metadata.deletion_timestamp.is_none() {
             work.manage(&mut plan);
         }
@@ -89,6 +116,25 @@ fn tracked(pod: &Pod) -> bool {
     pod.metadata.finalizers.iter().any(|finalizer| finalizer == TRACKING)
 }
 
+/// Pods of a job that is gone are counted by nobody: their finalizer goes, once it is certain that the view of jobs
+/// is not merely behind that of pods.
+fn free_orphans(context: &Context<'_>, plan: &mut Plan) {
+    const MARK: &str = "gone";
+    let of_job =
+        |pod: &Arc<Pod>| tracked(pod) && controller_key::<Job>(&pod.metadata).as_ref() == Some(context.key);
+    let orphans: Vec<Arc<Pod>> =
+        context.view.in_namespace::<Pod>(&context.key.namespace).filter(of_job).collect();
+    if orphans.is_empty() {
+        return;
+    }
+    if context.seconds_marked(MARK) >= ORPHAN_SECONDS {
+        free(orphans.iter(), plan);
+    } else {
+        plan.again_after_seconds(ORPHAN_SECONDS);
+    }
+    plan.mark = MARK.into();
+}
+
 fn free<'p>(pods: impl Iterator<Item = &'p Arc<Pod>>, plan: &mut Plan) {
     for pod in pods.filter(|pod| tracked(pod)) {
         let body = serde_json::json!({"metadata": {
@@ -96,38 +142,6 @@ fn free<'p>(pods: impl Iterator<Item = &'p Arc<Pod>>, plan: &mut Plan) {
         }});
         plan.push(Action::Patch { target: Target::of(pod.as_ref()), subresource: "", strategic: true, body });
     }
-}
-
-/// A number, such as 3, or ranges of them, such as `0-2,5`.
-fn indexes(text: &str) -> BTreeSet<i32> {
-    let mut found = BTreeSet::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.parse::<i32>(), last.parse::<i32>()) {
-            found.extend(first..=last);
-        }
-    }
-    found
-}
-
-fn ranges(indexes: &BTreeSet<i32>) -> String {
-    let mut parts: Vec<(i32, i32)> = Vec::new();
-    for index in indexes {
-        match parts.last_mut() {
-            Some((_, last)) if *last + 1 == *index => *last = *index,
-            _ => parts.push((*index, *index)),
-        }
-    }
-    let text = |(first, last): (i32, i32)| match last - first {
-        0 => first.to_string(),
-        1 => format!("{first},{last}"),
-        _ => format!("{first}-{last}"),
-    };
-    parts.into_iter().map(text).collect::<Vec<_>>().join(",")
-}
-
-fn index_of(pod: &Pod) -> Option<i32> {
-    pod.metadata.annotations.get(INDEX)?.parse().ok()
 }
 
 /// One look at a job.
@@ -141,6 +155,10 @@ struct Work<'a> {
     succeeded: i32,
     failed: i32,
     completed: BTreeSet<i32>,
+    /// Indexes that are given up; `None` where there is no limit per index.
+    given_up: Option<BTreeSet<i32>>,
+    /// The last failed pod of each index that still waits for its successor, which notes its failures.
+    awaiting: BTreeMap<i32, Arc<Pod>>,
 }
 
 impl<'a> Work<'a> {
@@ -148,7 +166,54 @@ impl<'a> Work<'a> {
         let active = pods.iter().filter(|pod| pod::is_active(pod)).cloned().collect();
         let completed = indexes(&job.status.completed_indexes);
         let status = job.status.clone();
-        Work { job, context, pods, active, status, succeeded: 0, failed: 0, completed }
+        let mut work = Work {
+            job,
+            context,
+            pods,
+            active,
+            status,
+            succeeded: 0,
+            failed: 0,
+            completed,
+            given_up: None,
+            awaiting: BTreeMap::new(),
+        };
+        if work.indexed() && job.spec.backoff_limit_per_index.is_some() {
+            let tracked = work.pods.iter().filter(|pod| tracked(pod)).map(AsRef::as_ref);
+            work.given_up = Some(policy::failed_indexes(job, tracked));
+            work.awaiting = work.find_awaiting();
+        }
+        work
+    }
+
+    /// Failed pods that keep their finalizer until their index has a pod again: it takes over their count of failures.
+    fn find_awaiting(&self) -> BTreeMap<i32, Arc<Pod>> {
+        let given_up = self.given_up.as_ref();
+        let busy: BTreeSet<i32> = self.active.iter().filter_map(|pod| index_of(pod)).collect();
+        let fresh = |pod: &&Arc<Pod>| pod.status.phase == "Succeeded" && tracked(pod);
+        let done: BTreeSet<i32> = self.pods.iter().filter(fresh).filter_map(|pod| index_of(pod)).collect();
+        let mut awaiting: BTreeMap<i32, Arc<Pod>> = BTreeMap::new();
+        for pod in self.pods.iter().filter(|pod| tracked(pod) && policy::is_failed(self.job, pod)) {
+            let Some(index) = index_of(pod).filter(|index| *index < self.job.spec.completions.unwrap_or(0))
+            else {
+                continue;
+            };
+            if busy.contains(&index)
+                || done.contains(&index)
+                || self.completed.contains(&index)
+                || given_up.is_some_and(|given_up| given_up.contains(&index))
+            {
+                continue;
+            }
+            let later = |known: &Pod| {
+                policy::failures_before(known) <= policy::failures_before(pod)
+                    && policy::finished_at(pod) >= policy::finished_at(known)
+            };
+            if awaiting.get(&index).is_none_or(|known| later(known)) {
+                awaiting.insert(index, pod.clone());
+            }
+        }
+        awaiting
     }
 
     fn indexed(&self) -> bool {
@@ -176,14 +241,33 @@ impl<'a> Work<'a> {
         if !indexed {
             self.status.succeeded += succeeded;
         }
+        let ending = self.ending();
+        let deleted = self.job.metadata.deletion_timestamp.is_some();
+        let failing = ending.as_ref().is_some_and(|ending| ending.r#type == "FailureTarget");
+        let succeeded_early = ending.as_ref().is_some_and(|ending| ending.r#type == "SuccessCriteriaMet");
+        let over = ending.is_some() || deleted;
+        let completions = self.job.spec.completions.unwrap_or(0);
+        let mut held_back = 0;
         let mut freed: Vec<Arc<Pod>> = Vec::new();
         for pod in self.pods.iter().filter(|pod| tracked(pod)) {
             let uid = &pod.metadata.uid;
-            // A pod that is being deleted, by whom ever, has failed once it is over; before that it may still succeed.
-            if !pod::is_finished(pod) {
+            let failed = policy::is_failed(self.job, pod) || (failing && pod.status.phase != "Succeeded");
+            if pod.status.phase != "Succeeded" && !failed {
+                // Whoever is left when a job has succeeded, or is deleted, is no failure.
+                if succeeded_early || (over && pod::is_finished(pod)) {
+                    freed.push(pod.clone());
+                }
                 continue;
             }
-            if named.contains(uid) {
+            if failed && !over && index_of(pod).is_some_and(|index| self.is_awaiting(index, uid)) {
+                held_back += i32::from(policy::verdict(self.job, pod) != Verdict::Ignore);
+                continue;
+            }
+            if named.contains(uid) || (failed && policy::verdict(self.job, pod) == Verdict::Ignore) {
+                freed.push(pod.clone());
+                continue;
+            }
+            if failed && indexed && index_of(pod).is_none_or(|index| index >= completions) {
                 freed.push(pod.clone());
                 continue;
             }
@@ -213,11 +297,18 @@ impl<'a> Work<'a> {
         } else {
             self.succeeded = self.status.succeeded + number(&uncounted.succeeded);
         }
-        self.failed = self.status.failed + number(&uncounted.failed);
+        self.failed = self.status.failed + number(&uncounted.failed) + held_back;
+        if let Some(given_up) = &self.given_up {
+            self.status.failed_indexes = Some(ranges(given_up));
+        }
         self.status.uncounted_terminated_pods = Some(Box::new(uncounted));
         if self.status.start_time.is_none() && !self.suspended() {
             self.status.start_time = Some(self.context.now);
         }
+    }
+
+    fn is_awaiting(&self, index: i32, uid: &str) -> bool {
+        self.awaiting.get(&index).is_some_and(|pod| pod.metadata.uid == uid)
     }
 
     /// Whether the job's end is decided: by which condition, and why.
@@ -230,6 +321,10 @@ impl<'a> Work<'a> {
 
     fn judge(&mut self, plan: &mut Plan) {
         if self.ending().is_some() {
+            return;
+        }
+        if let Some(why) = policy::job_failure(self.job, self.pods.iter().map(AsRef::as_ref)) {
+            self.set_condition("FailureTarget", "True", "PodFailurePolicy", &why);
             return;
         }
         let spec = &self.job.spec;
@@ -257,6 +352,23 @@ impl<'a> Work<'a> {
             }
             plan.again_after_seconds(left);
         }
+        if let Some(given_up) = &self.given_up {
+            let many = spec.max_failed_indexes.and_then(|max| usize::try_from(max).ok());
+            let all = usize::try_from(spec.completions.unwrap_or(0)).unwrap_or(0);
+            if many.is_some_and(|max| given_up.len() > max) {
+                let text = "Job has exceeded the specified maximal number of failed indexes";
+                self.set_condition("FailureTarget", "True", "MaxFailedIndexesExceeded", text);
+                return;
+            }
+            if !given_up.is_empty() && given_up.len() + self.completed.len() >= all {
+                self.set_condition("FailureTarget", "True", "FailedIndexes", "Job has failed indexes");
+                return;
+            }
+        }
+        if let Some(text) = policy::success(self.job, &self.completed) {
+            self.set_condition("SuccessCriteriaMet", "True", "SuccessPolicy", &text);
+            return;
+        }
         let done = match spec.completions {
             None => self.succeeded > 0 && self.active.is_empty(),
             Some(wanted) => self.succeeded >= wanted,
@@ -271,7 +383,7 @@ impl<'a> Work<'a> {
         let known = self.status.conditions.iter().find(|condition| condition.r#type == "Suspended");
         let was = known.map(|condition| condition.status.clone());
         if self.suspended() {
-            self.delete(self.active.clone(), plan);
+            self.withdraw(self.active.clone(), plan);
             if was.as_deref() != Some("True") {
                 self.set_condition("Suspended", "True", "JobSuspended", "Job suspended");
                 plan.events.push(Note::normal(self.job, "Suspended", "Job suspended"));
@@ -291,19 +403,29 @@ impl<'a> Work<'a> {
             None => parallelism,
             Some(completions) => (completions - self.succeeded).min(parallelism).max(0),
         };
-        if active > wanted {
-            let surplus = usize::try_from(active - wanted).unwrap_or(0).min(BURST);
-            let order = pod::deletion_order(self.active.clone(), &[], self.context.now);
-            self.delete(order.into_iter().take(surplus).collect(), plan);
+        let surplus = usize::try_from(active - wanted).unwrap_or(0);
+        let (mut needless, others) = match self.indexed() {
+            true => indexes::split_needless(
+                &self.active,
+                self.job.spec.completions.unwrap_or(0),
+                self.context.now,
+            ),
+            false => (Vec::new(), self.active.clone()),
+        };
+        let more = surplus.saturating_sub(needless.len());
+        needless.extend(pod::deletion_order(others, &[], self.context.now).into_iter().take(more));
+        if !needless.is_empty() {
+            needless.truncate(BURST);
+            self.withdraw(needless, plan);
             return;
         }
-        let replace_late = self.job.spec.pod_replacement_policy.as_deref() == Some("Failed");
+        let replace_late = policy::replaces_late(self.job);
         let leaving = self.pods.iter().filter(|pod| replace_late && pod::is_terminating(pod)).count();
         let missing = usize::try_from(wanted - active).unwrap_or(0).saturating_sub(leaving).min(BURST);
         if missing == 0 {
             return;
         }
-        let wait = self.backoff();
+        let wait = if self.given_up.is_some() { 0 } else { self.backoff() };
         if wait > 0 {
             plan.again_after_seconds(wait);
             return;
@@ -316,10 +438,12 @@ impl<'a> Work<'a> {
                 .filter_map(|pod| index_of(pod))
                 .collect();
             let all = 0..self.job.spec.completions.unwrap_or(0);
-            all.filter(|index| !busy.contains(index) && !self.completed.contains(index))
+            let given_up = |index: &i32| self.given_up.as_ref().is_some_and(|known| known.contains(index));
+            let free: Vec<i32> = all
+                .filter(|index| !busy.contains(index) && !self.completed.contains(index) && !given_up(index))
                 .take(missing)
-                .map(Some)
-                .collect()
+                .collect();
+            self.due(free, plan).into_iter().map(Some).collect()
         } else {
             vec![None; missing]
         };
@@ -333,24 +457,34 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Those of the indexes whose last failure is long enough ago; comes back for the others where it is for none.
+    fn due(&self, free: Vec<i32>, plan: &mut Plan) -> Vec<i32> {
+        let now = self.context.now.seconds();
+        let wait = |index: &i32| {
+            let Some(pod) = self.awaiting.get(index) else { return 0 };
+            let failures = usize::try_from(policy::failures_before(pod)).unwrap_or(0) + 1;
+            let ended = policy::finished_at(pod).map_or(now, |time| time.seconds());
+            ended + pause(failures) - now
+        };
+        let (due, waiting): (Vec<i32>, Vec<i32>) = free.into_iter().partition(|index| wait(index) <= 0);
+        if let Some(least) = waiting.iter().map(wait).min() {
+            plan.again_after_seconds(least);
+        }
+        due
+    }
+
     /// Seconds until a pod may take the place of those that failed since the last success.
     fn backoff(&self) -> i64 {
-        let ended = |pod: &Arc<Pod>| {
-            let statuses = pod.status.container_statuses.iter();
-            let states = statuses.filter_map(|status| status.state.terminated.as_deref());
-            states.filter_map(|state| state.finished_at).max().or(pod.metadata.creation_timestamp)
+        let of = |wanted: &dyn Fn(&Pod) -> bool| {
+            let pods = self.pods.iter().filter(|pod| wanted(pod));
+            pods.filter_map(|pod| policy::finished_at(pod)).collect::<Vec<Time>>()
         };
-        let of = |phase: &str| {
-            let pods = self.pods.iter().filter(|pod| pod.status.phase == phase);
-            pods.filter_map(ended).collect::<Vec<Time>>()
-        };
-        let last_success = of("Succeeded").into_iter().max();
-        let failures: Vec<Time> =
-            of("Failed").into_iter().filter(|time| Some(*time) > last_success).collect();
+        let last_success = of(&|pod| pod.status.phase == "Succeeded").into_iter().max();
+        let failed =
+            |pod: &Pod| pod.status.phase == "Failed" || (tracked(pod) && policy::is_failed(self.job, pod));
+        let failures: Vec<Time> = of(&failed).into_iter().filter(|time| Some(*time) > last_success).collect();
         let Some(last) = failures.iter().max() else { return 0 };
-        let doublings = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(10);
-        let wait = (BACKOFF_SECONDS << doublings).min(BACKOFF_SECONDS_MAX);
-        last.seconds() + wait - self.context.now.seconds()
+        last.seconds() + pause(failures.len()) - self.context.now.seconds()
     }
 
     fn pod(&self, index: Option<i32>) -> Pod {
@@ -359,6 +493,10 @@ impl<'a> Work<'a> {
             pod.metadata.finalizers.push(TRACKING.into());
         }
         let Some(index) = index else { return pod };
+        if self.given_up.is_some() {
+            let replaced = self.awaiting.get(&index).map(AsRef::as_ref);
+            pod.metadata.annotations.extend(policy::failure_notes(self.job, replaced));
+        }
         pod.metadata.generate_name = format!("{}-{index}-", self.job.metadata.name);
         pod.metadata.annotations.insert(INDEX.into(), index.to_string());
         pod.metadata.labels.insert(INDEX.into(), index.to_string());
@@ -379,6 +517,12 @@ impl<'a> Work<'a> {
             });
         }
         pod
+    }
+
+    /// Deletes pods that shall not count as failed: they are freed first.
+    fn withdraw(&self, pods: Vec<Arc<Pod>>, plan: &mut Plan) {
+        free(pods.iter(), plan);
+        self.delete(pods, plan);
     }
 
     /// Deletes pods, which then hold nothing up: whoever is over is counted on its way out.
@@ -412,11 +556,8 @@ impl<'a> Work<'a> {
             plan.events.push(Note::normal(self.job, "Completed", "Job completed"));
         } else {
             self.set_condition("Failed", "True", &ending.reason, &ending.message);
-            let mut note = Note::warning(self.job, "BackoffLimitExceeded", ending.message.clone());
-            if ending.reason == "DeadlineExceeded" {
-                note.reason = "DeadlineExceeded";
-            }
-            plan.events.push(note);
+            let reason = REASONS.into_iter().find(|known| *known == ending.reason).unwrap_or(REASONS[0]);
+            plan.events.push(Note::warning(self.job, reason, ending.message.clone()));
         }
     }
 
@@ -444,18 +585,5 @@ impl<'a> Work<'a> {
             let update = Action::UpdateSub { object: Box::new(next), subresource: "status" };
             plan.steps.push(Step::new(update).always());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn indexes_are_written_as_ranges() {
-        let set = indexes("0-2,5,7,8");
-        assert_eq!(set.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 5, 7, 8]);
-        assert_eq!(ranges(&set), "0-2,5,7,8");
-        assert_eq!(ranges(&BTreeSet::new()), "");
     }
 }
