@@ -8,10 +8,11 @@ use std::process::Command;
 const RANKS: &[(&str, u8)] = &[
     ("meta", 0),
     ("api", 0),
+    ("cel", 1),
+    ("patch", 1),
+    ("apiextensions", 1),
     ("resources", 1),
     ("view", 1),
-    ("patch", 1),
-    ("cel", 1),
     ("volumes", 1),
     ("authz", 2),
     ("controllers", 2),

@@ -202,9 +202,13 @@ pub fn encode(message: &dyn Message, media: MediaType) -> Result<Vec<u8>, Error>
     })
 }
 
-/// An object as the store keeps it: upstream's envelope around protobuf.
+/// An object as the store keeps it: upstream's envelope around protobuf; JSON where the kind has no protobuf.
 pub fn to_stored(object: &dyn Object) -> Vec<u8> {
-    to_protobuf(object.as_dyn())
+    if object.descriptor().wire_order.is_empty() {
+        to_json(object.as_dyn())
+    } else {
+        to_protobuf(object.as_dyn())
+    }
 }
 
 /// Reads what the store keeps, finding the kind in the envelope.

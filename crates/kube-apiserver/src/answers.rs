@@ -197,7 +197,7 @@ fn list_kind(resource: &dyn Resource, output: Output) -> (String, String) {
     if output.shape == Shape::MetadataList {
         return ("PartialObjectMetadataList".into(), output.meta_version().into());
     }
-    (format!("{}List", resource.kind()), resource.gvk().api_version())
+    (resource.list_kind(), resource.gvk().api_version())
 }
 
 /// The envelope needs the length of all that follows, so the items are measured before the first byte goes out; each

@@ -5,7 +5,7 @@
 use crate::authn::{self, Peer};
 use crate::body::RequestBody;
 use crate::metrics::RequestLabels;
-use crate::negotiate::{self, Output};
+use crate::negotiate::{self, Forms, Output};
 use crate::query::Query;
 use crate::request::RequestInfo;
 use crate::respond::{self, Body};
@@ -32,6 +32,8 @@ pub struct Passed {
     pub query: Query,
     pub request: registry::Request,
     pub output: Output,
+    /// Which forms the objects have that are asked for; known once the resource is.
+    pub forms: Forms,
     pub headers: HeaderMap,
     pub method: http::Method,
     pub body: RequestBody,
@@ -174,6 +176,7 @@ impl Api {
             query,
             request: context,
             output: fallback,
+            forms: Forms::All,
             headers: parts.headers,
             method: parts.method,
             body,
@@ -237,7 +240,7 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 
 /// How failures are written: as the request asks, else as JSON.
 fn error_output(accept: Option<&str>, query: &Query, agent: &str) -> Output {
-    let output = negotiate::output(accept, query, agent, false).unwrap_or(Output::JSON);
+    let output = negotiate::output(accept, query, agent, false, Forms::All).unwrap_or(Output::JSON);
     Output { shape: negotiate::Shape::Object, ..output }
 }
 

@@ -15,12 +15,14 @@ mod body;
 mod bootstrap;
 mod chunks;
 mod decode;
+mod definitions;
 mod discovery;
 mod encryption;
 mod families;
 mod filters;
 mod follow;
 mod health;
+mod kinds;
 mod kubelet;
 mod limits;
 mod metrics;
@@ -57,13 +59,12 @@ use std::sync::Arc;
 pub(crate) struct Api {
     pub options: Options,
     pub registry: Arc<registry::Registry>,
-    pub discovery: discovery::Discovery,
+    pub kinds: Arc<kinds::Kinds>,
     pub access: Arc<access::Access>,
     pub authn: authn::Authenticator,
     pub limits: limits::Limits,
     pub metrics: Arc<metrics::Metrics>,
     pub health: health::Health,
-    pub openapi: openapi::OpenApi,
     pub kubelet: kubelet::KubeletClient,
     pub webhooks: Arc<admission::Webhooks>,
     pub aggregator: Arc<aggregation::Aggregator>,

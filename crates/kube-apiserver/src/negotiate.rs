@@ -115,12 +115,21 @@ pub fn clauses(accept: &str) -> Vec<Clause<'_>> {
     out
 }
 
+/// Which forms the objects of an answer have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forms {
+    All,
+    /// Custom resources have no protobuf; their metadata has.
+    NoProtobuf,
+}
+
 /// Chooses by the Accept header. `stream` is for watches, which have no YAML form.
 pub fn output(
     accept: Option<&str>,
     query: &Query,
     user_agent: &str,
     stream: bool,
+    forms: Forms,
 ) -> Result<Output, ApiError> {
     let accept = accept.map(str::trim).filter(|text| !text.is_empty()).unwrap_or("*/*");
     let chosen = clauses(accept).into_iter().find_map(|clause| {
@@ -129,10 +138,18 @@ pub fn output(
             return None;
         }
         let (shape, beta) = shape(&clause)?;
+        if encoding == Encoding::Protobuf && shape == Shape::Object && forms == Forms::NoProtobuf {
+            return None;
+        }
         Some((encoding, shape, beta, clause.parameter("pretty").is_some_and(|value| value == "1")))
     });
     let Some((encoding, shape, beta, asked)) = chosen else {
-        let accepted: &[&str] = if stream { &[JSON, PROTOBUF] } else { &[JSON, YAML, PROTOBUF] };
+        let accepted: &[&str] = match (stream, forms) {
+            (true, Forms::All) => &[JSON, PROTOBUF],
+            (false, Forms::All) => &[JSON, YAML, PROTOBUF],
+            (true, Forms::NoProtobuf) => &[JSON],
+            (false, Forms::NoProtobuf) => &[JSON, YAML],
+        };
         return Err(ApiError::not_acceptable(accepted));
     };
     let include_object = match query.first("includeObject") {
@@ -192,7 +209,7 @@ mod tests {
     use expect_test::expect;
 
     fn chosen(accept: &str) -> String {
-        match output(Some(accept), &Query::default(), "kubectl/v1.36", false) {
+        match output(Some(accept), &Query::default(), "kubectl/v1.36", false, Forms::All) {
             Ok(output) => format!("{:?} {:?} beta={}", output.encoding, output.shape, output.beta),
             Err(error) => format!("{} {}", error.code, error.message),
         }

@@ -45,7 +45,12 @@ impl Api {
                 };
                 match owner {
                     Some(remote) => Arc::clone(&self).proxy_aggregated(passed, remote).await,
-                    None => Ok(self.openapi.answer(rest, &passed.headers, &passed.query, &self.aggregator)),
+                    None => Ok(self.kinds.served().openapi.answer(
+                        rest,
+                        &passed.headers,
+                        &passed.query,
+                        &self.aggregator,
+                    )),
                 }
             }
             ["metrics"] => {
@@ -62,7 +67,7 @@ impl Api {
     }
 
     fn resource_list(&self, passed: &Passed, group: &str, version: &str) -> Response<Body> {
-        match self.discovery.resource_list(group, version) {
+        match self.kinds.served().discovery.resource_list(group, version) {
             Some(list) => respond::message(StatusCode::OK, &list, passed.output),
             None => filters::no_such_path(),
         }
@@ -89,16 +94,18 @@ impl Api {
                 Some(_) => None,
             }
         });
+        let served = self.kinds.served();
+        let discovery = &served.discovery;
         let Some(Some(encoding)) = wanted else {
             return if core {
-                respond::message(StatusCode::OK, &self.discovery.api_versions(), passed.output)
+                respond::message(StatusCode::OK, &discovery.api_versions(), passed.output)
             } else {
                 let list = APIGroupList { groups: self.group_list(), ..APIGroupList::default() };
                 respond::message(StatusCode::OK, &list, passed.output)
             };
         };
-        let merged = (!core && !self.aggregator.is_idle()).then(|| self.aggregator.merged(&self.discovery));
-        let document = merged.as_deref().unwrap_or_else(|| self.discovery.aggregated(core));
+        let merged = (!core && !self.aggregator.is_idle()).then(|| self.aggregator.merged(discovery));
+        let document = merged.as_deref().unwrap_or_else(|| discovery.aggregated(core));
         let media_type = format!("{};g=apidiscovery.k8s.io;v=v2;as={AGGREGATED}", encoding.media_type());
         let unchanged = filters::header(&passed.headers, "if-none-match") == document.etag;
         let mut response = if unchanged {
@@ -118,7 +125,7 @@ impl Api {
 
     /// The groups of this server and of those behind it.
     fn group_list(&self) -> Vec<APIGroup> {
-        let mut groups = self.discovery.group_list().groups;
+        let mut groups = self.kinds.served().discovery.group_list().groups;
         self.aggregator.add_groups(&mut groups);
         groups
     }
@@ -129,7 +136,7 @@ impl Api {
             ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"]
                 .map(str::to_string)
                 .to_vec();
-        for group in self.discovery.groups.iter().filter(|group| !group.name.is_empty()) {
+        for group in self.kinds.served().discovery.groups.iter().filter(|group| !group.name.is_empty()) {
             paths.push(format!("/apis/{}", group.name));
             paths.extend(
                 group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)),

@@ -5,9 +5,9 @@ use crate::aggregation::Aggregator;
 use crate::allocation::Allocator;
 use crate::authn::{self, Authenticator, RequestHeader};
 use crate::bootstrap::Published;
-use crate::discovery::Discovery;
 use crate::encryption::Encryption;
 use crate::health::Health;
+use crate::kinds::Kinds;
 use crate::kubelet::KubeletClient;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -17,7 +17,7 @@ use crate::outbound::users::Users;
 use crate::outbound::webhook::WebhookClient;
 use crate::serve::{self, Tls};
 use crate::transport::InProcess;
-use crate::{Api, admission, openapi, peers};
+use crate::{Api, admission, definitions, peers};
 use anyhow::{Context, Result};
 use pki::token::Verifier;
 use pki::{Authority, CertRequest, CertifiedKey, PublicKey, Signer};
@@ -307,8 +307,7 @@ fn assemble(
         encryption.add_checks(&health);
     }
     Ok(Arc::new(Api {
-        discovery: Discovery::new(&served, host),
-        openapi: openapi::OpenApi::new(served),
+        kinds: Arc::new(Kinds::new(served, host)),
         authn: Authenticator {
             registry: Arc::clone(&registry),
             verifier: material.verifier.clone(),
@@ -411,6 +410,9 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     allocator.start(&shutdown).await.context("cannot read which addresses are taken")?;
     api.access.start(&registry, &shutdown).await?;
     webhooks.start(&shutdown).await.context("cannot read the webhook configurations")?;
+    definitions::start(Arc::clone(&api.kinds), Arc::clone(&registry), shutdown.clone())
+        .await
+        .context("cannot read the custom resource definitions")?;
     let serving = tokio::spawn(serve::serve(Arc::clone(&api), listener, tls, shutdown));
     let service_range = service_range.to_string();
     let published = Published { service_ip, address, port: addr.port(), service_range, alone };
@@ -418,7 +420,7 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
         api.shutdown.cancel();
         return Err(error).context("cannot create the objects that every cluster starts with");
     }
-    let local = api.discovery.versions();
+    let local = api.kinds.built_in_versions();
     if let Err(error) = api.aggregator.start(local, &api.shutdown).await {
         api.shutdown.cancel();
         return Err(error).context("cannot register the APIs that this server has");

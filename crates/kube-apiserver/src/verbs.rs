@@ -2,11 +2,11 @@
 
 use crate::answers;
 use crate::filters::{self, Passed};
-use crate::negotiate::{self, Shape};
+use crate::negotiate::{self, Forms, Shape};
 use crate::paths::method_not_allowed;
 use crate::respond::{self, Body};
 use crate::{Api, decode, objects, parameters, watching};
-use api::errors::ApiError;
+use api::errors::{ApiError, Reason};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Response, StatusCode};
@@ -50,9 +50,14 @@ impl Api {
             return answer.await;
         }
         let info = &passed.info;
-        let Some(resource) = self.discovery.resource(&info.group, &info.version, &info.resource) else {
+        let Some(resource) = self.kinds.resource(&info.group, &info.version, &info.resource) else {
             return Ok(filters::no_such_path());
         };
+        if resource.custom().is_some() {
+            passed.forms = Forms::NoProtobuf;
+            before_custom(resource, &passed)?;
+        }
+        let info = &passed.info;
         let namespace = if resource.namespaced() { info.namespace.clone() } else { String::new() };
         let misplaced = !resource.namespaced() && !info.namespace.is_empty() && info.resource != "namespaces";
         let nameless =
@@ -207,7 +212,7 @@ impl Api {
 
     pub(crate) fn output(&self, passed: &Passed, stream: bool) -> Result<negotiate::Output, ApiError> {
         let accept = passed.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
-        negotiate::output(accept, &passed.query, &passed.request.user_agent, stream)
+        negotiate::output(accept, &passed.query, &passed.request.user_agent, stream, passed.forms)
     }
 
     fn count_watch(&self, passed: &Passed) -> Box<dyn Send> {
@@ -232,6 +237,20 @@ impl Api {
             .await?
             .ok_or_else(|| ApiError::not_found(resource.group(), resource.plural(), &key.name))
     }
+}
+
+/// What every request for a kind made at run time hears first.
+fn before_custom(resource: &dyn Resource, passed: &Passed) -> Result<(), ApiError> {
+    if let Some(warning) = resource.deprecation() {
+        passed.request.warnings.add(warning);
+    }
+    let verb = passed.info.verb.as_str();
+    let going = || resource.custom().and_then(|row| row.definition()).is_some_and(|it| it.terminating);
+    if verb == "create" && going() {
+        let text = format!("{verb} not allowed while custom resource definition is terminating");
+        return Err(ApiError::new(Reason::MethodNotAllowed, text));
+    }
+    Ok(())
 }
 
 /// Kinds whose delete answers with the object, as upstream's strategies choose.
@@ -269,7 +288,13 @@ pub async fn read_body(passed: &mut Passed) -> Result<Bytes, ApiError> {
 pub async fn read_patch(passed: &mut Passed) -> Result<Patch, ApiError> {
     let content_type = filters::header(&passed.headers, "content-type");
     let base = content_type.split(';').next().unwrap_or_default().trim().to_string();
-    let kind = PatchType::of(&base).ok_or_else(|| ApiError::unsupported_media_type(&PATCH_TYPES))?;
+    let accepted: Vec<&str> = PATCH_TYPES
+        .into_iter()
+        .filter(|media| passed.forms == Forms::All || PatchType::of(media) != Some(PatchType::StrategicMerge))
+        .collect();
+    let kind = PatchType::of(&base)
+        .filter(|_| accepted.contains(&base.as_str()))
+        .ok_or_else(|| ApiError::unsupported_media_type(&accepted))?;
     parameters::write(passed, "PatchOptions")?;
     let force = passed.query.optional_boolean("force");
     let mut errors = meta::field::Errors::default();

@@ -133,6 +133,14 @@ impl Shown for crate::IntOrString {
     }
 }
 
+impl Shown for serde_json::Value {
+    fn shown(&self) -> String {
+        let mut out = Vec::new();
+        crate::json::write_value(self, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
 impl<T: Shown + ?Sized> Shown for &T {
     fn shown(&self) -> String {
         (**self).shown()
@@ -259,6 +267,11 @@ impl Errors {
     pub fn too_many(&mut self, path: &Path, actual: usize, limit: usize) {
         let unit = if limit == 1 { "item" } else { "items" };
         self.push(Kind::TooMany, path, Some(actual.to_string()), format!("must have at most {limit} {unit}"));
+    }
+
+    /// The same errors, other than those, added at the end.
+    pub fn append(&mut self, other: Errors) {
+        self.0.extend(other.0);
     }
 
     pub fn internal(&mut self, path: &Path, detail: impl Into<String>) {

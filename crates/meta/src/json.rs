@@ -406,9 +406,64 @@ impl<'a, 's> Reader<'a, 's> {
         self.note("duplicate");
     }
 
-    fn unknown(&mut self) -> Result<(), Error> {
+    /// The field whose value stands here is not known: notes it and passes over the value.
+    pub fn unknown(&mut self) -> Result<(), Error> {
         self.note("unknown");
         self.skip()
+    }
+
+    /// A field below the one whose value has been read is not known; `path` starts with a dot or a bracket.
+    pub fn unknown_below(&mut self, path: &str) {
+        if self.notes.0.len() < MAX_NOTES {
+            let text = format!("unknown field {:?}", format!("{}{path}", self.dotted(true)));
+            self.notes.0.push(text);
+        }
+    }
+
+    /// Any value as a tree. Of keys that stand twice the last one counts, and the field is noted.
+    pub fn value(&mut self) -> Result<serde_json::Value, Error> {
+        use serde_json::Value;
+        Ok(match self.peek()? {
+            b'{' => {
+                let mut fields = serde_json::Map::new();
+                self.object("map[string]interface {}", |reader, key| {
+                    let value = reader.value()?;
+                    if fields.insert(key.to_string(), value).is_some() {
+                        reader.duplicate(key);
+                    }
+                    Ok(())
+                })?;
+                Value::Object(fields)
+            }
+            b'[' => {
+                let mut items = Vec::new();
+                self.array(|reader| {
+                    items.push(reader.value()?);
+                    Ok(())
+                })?;
+                Value::Array(items)
+            }
+            b'"' => Value::String(self.string()?),
+            b't' | b'f' => Value::Bool(self.bool()?),
+            b'n' => {
+                self.literal("null")?;
+                Value::Null
+            }
+            b'-' | b'0'..=b'9' => {
+                let text = self.number()?;
+                // As upstream: what is written as a whole number is one, where it fits; all else is a float.
+                match text.parse::<i64>() {
+                    Ok(whole) => whole.into(),
+                    Err(_) => {
+                        let float: f64 = text.parse().map_err(|_| self.error("invalid number"))?;
+                        serde_json::Number::from_f64(float)
+                            .map(Value::Number)
+                            .ok_or_else(|| self.error(format!("number {text} is out of range")))?
+                    }
+                }
+            }
+            _ => return Err(self.invalid("looking for beginning of value")),
+        })
     }
 
     /// Passes over one value, checking its syntax.
@@ -495,7 +550,7 @@ fn read_field(
     place_of_key: Option<(usize, Option<usize>)>,
 ) -> Result<(), Error> {
     match place_of_key {
-        None => reader.unknown(),
+        None => message.read_other(reader, key),
         Some((at, None)) => message.field_mut(at).read_json(reader),
         Some((_, Some(inline))) => match message.field_mut(inline).as_message_mut() {
             Some(inner) => {
@@ -544,6 +599,15 @@ fn write_fields(message: &dyn Message, out: &mut Vec<u8>, first: &mut bool, skip
         if field.flags.has(Flags::INLINE) {
             if let Some(inner) = value.as_message() {
                 write_fields(inner, out, first, false);
+            }
+            for (name, value) in value.as_fields().into_iter().flatten() {
+                if !*first {
+                    out.push(b',');
+                }
+                *first = false;
+                write_string(name, out);
+                out.push(b':');
+                write_value(value, out);
             }
             continue;
         }
@@ -635,6 +699,40 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&bytes[from..]);
     out.push(b'"');
+}
+
+/// A tree in the same form as everything else: Go's escapes and floats.
+pub fn write_value(value: &serde_json::Value, out: &mut Vec<u8>) {
+    use serde_json::Value;
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+        Value::Number(number) if number.is_f64() => write_double(number.as_f64().unwrap_or_default(), out),
+        Value::Number(number) => write_display(number, out),
+        Value::String(text) => write_string(text, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_value(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(fields) => {
+            out.push(b'{');
+            for (index, (name, value)) in fields.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_string(name, out);
+                out.push(b':');
+                write_value(value, out);
+            }
+            out.push(b'}');
+        }
+    }
 }
 
 pub fn write_display(value: &dyn std::fmt::Display, out: &mut Vec<u8>) {

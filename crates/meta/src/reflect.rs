@@ -127,6 +127,10 @@ pub trait Value: Send + Sync {
     fn as_message_mut(&mut self) -> Option<&mut dyn Message> {
         None
     }
+    /// The fields behind an inlined field that is no message: names that are known at run time only.
+    fn as_fields(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        None
+    }
 }
 
 /// A struct with a descriptor.
@@ -134,6 +138,10 @@ pub trait Message: Value {
     fn descriptor(&self) -> &'static Descriptor;
     fn field(&self, index: usize) -> &dyn Value;
     fn field_mut(&mut self, index: usize) -> &mut dyn Value;
+    /// Reads the value of a key that the descriptor does not name; it must consume one value.
+    fn read_other(&mut self, reader: &mut Reader<'_, '_>, _key: &str) -> Result<(), json::Error> {
+        reader.unknown()
+    }
 }
 
 /// Gives a generated message its `Value`: every codec walks `field` and `field_mut`.

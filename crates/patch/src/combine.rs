@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 ///
 /// Objects merge by field, sets and keyed lists by element, everything else is the configuration's. The order of a
 /// merged list is that of the configuration, with what only `live` has where it stood between its neighbours.
-pub fn merge(shape: Shape, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
+pub fn merge(shape: Shape<'_>, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
     let hollow = |value: Option<&Value>| match value {
         None | Some(Value::Null) => true,
         Some(Value::Object(fields)) => fields.is_empty(),
         Some(Value::Array(items)) => items.is_empty(),
         Some(_) => false,
     };
+    let shape = shape.settle(live, config);
     let leaf = !(shape.is_object() || shape.is_list()) || (hollow(live) && hollow(config));
     if leaf {
         return config.or(live).cloned();
@@ -24,7 +25,7 @@ pub fn merge(shape: Shape, live: Option<&Value>, config: Option<&Value>) -> Opti
     if shape.is_object() { merge_fields(shape, live, config) } else { merge_items(shape, live, config) }
 }
 
-fn merge_fields(shape: Shape, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
+fn merge_fields(shape: Shape<'_>, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
     let empty = Map::new();
     let live = live.and_then(Value::as_object).unwrap_or(&empty);
     let config = config.and_then(Value::as_object).unwrap_or(&empty);
@@ -37,11 +38,11 @@ fn merge_fields(shape: Shape, live: Option<&Value>, config: Option<&Value>) -> O
     (!merged.is_empty()).then_some(Value::Object(merged))
 }
 
-fn identified(shape: Shape, items: &[Value]) -> Vec<(Element, &Value)> {
+fn identified<'v>(shape: Shape<'_>, items: &'v [Value]) -> Vec<(Element, &'v Value)> {
     items.iter().filter_map(|item| Some((shape.identify(item).ok()?, item))).collect()
 }
 
-fn merge_items(shape: Shape, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
+fn merge_items(shape: Shape<'_>, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
     let ours = identified(shape, items(live));
     let theirs = identified(shape, items(config));
     let wanted: BTreeMap<&Element, &Value> =
@@ -102,7 +103,7 @@ mod tests {
     use meta::List;
     use serde_json::json;
 
-    fn pod() -> Shape {
+    fn pod() -> Shape<'static> {
         Shape::Struct(&api::core::v1::POD)
     }
 

@@ -1,7 +1,7 @@
 //! Decides what a patch makes of an object: JSON patch, JSON merge patch, strategic merge patch, server-side apply.
 //!
-//! All of it works on JSON trees and on the facts that a [`meta::Descriptor`] holds: merge keys and strategies, list
-//! types and their keys. No kind is known here, and nothing reads a clock.
+//! All of it works on JSON trees and on the facts that a [`meta::Descriptor`] holds, or a [`Node`] of a schema made at
+//! run time: merge keys and strategies, list types and their keys. No kind is known here, and nothing reads a clock.
 #![forbid(unsafe_code)]
 
 mod combine;
@@ -15,6 +15,7 @@ pub mod strategic;
 mod walk;
 
 pub use entries::MAX_UPDATE_MANAGERS;
+pub use shape::{Form, Node, Shape};
 
 /// Why a patch was not applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use crate::set::Set;
 use crate::shape::Shape;
 use crate::walk::{Comparison, compare, field_set, remove, validate, with_named_fields};
 use api::meta::v1::ManagedFieldsEntry;
-use meta::{Descriptor, Time};
+use meta::Time;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -45,7 +45,8 @@ pub struct Claim<'a> {
     /// `status`, ..; empty for the main resource.
     pub subresource: &'a str,
     pub now: Time,
-    pub descriptor: &'static Descriptor,
+    /// What is known of the kind's fields.
+    pub shape: Shape<'a>,
     /// An object of the kind with nothing in it: what a create is compared with. Structs that are always there are
     /// no one's doing.
     pub empty: &'a Value,
@@ -64,8 +65,8 @@ impl Claim<'_> {
         }
     }
 
-    fn shape(&self) -> Shape {
-        Shape::Struct(self.descriptor)
+    fn shape(&self) -> Shape<'_> {
+        self.shape
     }
 }
 
@@ -234,7 +235,7 @@ fn apply_to(
 }
 
 /// Removes what this manager applied before and now does not, unless somebody owns it.
-fn prune(shape: Shape, merged: Value, managers: &Managers, last: &Set) -> Value {
+fn prune(shape: Shape<'_>, merged: Value, managers: &Managers, last: &Set) -> Value {
     if last.is_empty() {
         return merged;
     }

@@ -16,27 +16,26 @@ fn is_hollow(value: Option<&Value>) -> bool {
 }
 
 /// What is wrong with a configuration as such: undeclared fields, lists whose elements cannot be told apart.
-pub fn validate(shape: Shape, value: &Value) -> Vec<String> {
+pub fn validate(shape: Shape<'_>, value: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     check(shape, value, "", &mut faults);
     faults
 }
 
-fn check(shape: Shape, value: &Value, path: &str, faults: &mut Vec<String>) {
+fn check(shape: Shape<'_>, value: &Value, path: &str, faults: &mut Vec<String>) {
+    let shape = shape.settle(Some(value), None);
     match (shape, value) {
         (_, Value::Null) | (Shape::Leaf, _) => {}
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
+        (_, Value::Object(fields)) if shape.is_object() => {
             for (name, value) in fields {
-                let (inner, declared) = shape.field(name);
                 let path = format!("{path}.{name}");
-                if !declared && matches!(shape, Shape::Struct(_)) {
-                    faults.push(format!("{path}: field not declared in schema"));
-                } else {
-                    check(inner, value, &path, faults);
+                match shape.lookup(name) {
+                    Some((inner, _)) => check(inner, value, &path, faults),
+                    None => faults.push(format!("{path}: field not declared in schema")),
                 }
             }
         }
-        (Shape::Set | Shape::Keyed(..), Value::Array(items)) => {
+        (_, Value::Array(items)) if shape.is_list() => {
             let mut seen = BTreeSet::new();
             for (index, item) in items.iter().enumerate() {
                 match shape.identify(item) {
@@ -58,16 +57,17 @@ fn check(shape: Shape, value: &Value, path: &str, faults: &mut Vec<String>) {
 }
 
 /// The fields that a value has.
-pub fn field_set(shape: Shape, value: &Value) -> Set {
+pub fn field_set(shape: Shape<'_>, value: &Value) -> Set {
     let mut set = Set::default();
     let mut path = Vec::new();
     gather(shape, value, &mut path, &mut set);
     set
 }
 
-fn gather(shape: Shape, value: &Value, path: &mut Vec<Element>, set: &mut Set) {
+fn gather(shape: Shape<'_>, value: &Value, path: &mut Vec<Element>, set: &mut Set) {
+    let shape = shape.settle(Some(value), None);
     match (shape, value) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
+        (_, Value::Object(fields)) if shape.is_object() => {
             for (name, value) in fields {
                 let (inner, declared) = shape.field(name);
                 path.push(Element::Field(name.clone()));
@@ -79,7 +79,7 @@ fn gather(shape: Shape, value: &Value, path: &mut Vec<Element>, set: &mut Set) {
                 path.pop();
             }
         }
-        (Shape::Set | Shape::Keyed(..), Value::Array(items)) => {
+        (_, Value::Array(items)) if shape.is_list() => {
             for (element, found) in elements(shape, items) {
                 path.push(element);
                 // Of elements that stand twice only the fact is known, not what is in them.
@@ -96,8 +96,8 @@ fn gather(shape: Shape, value: &Value, path: &mut Vec<Element>, set: &mut Set) {
 }
 
 /// The elements of a list by what tells them apart. Those that cannot be told apart are left out.
-fn elements(shape: Shape, items: &[Value]) -> BTreeMap<Element, Vec<&Value>> {
-    let mut found: BTreeMap<Element, Vec<&Value>> = BTreeMap::new();
+fn elements<'v>(shape: Shape<'_>, items: &'v [Value]) -> BTreeMap<Element, Vec<&'v Value>> {
+    let mut found: BTreeMap<Element, Vec<&'v Value>> = BTreeMap::new();
     for item in items {
         if let Ok(element) = shape.identify(item) {
             found.entry(element).or_default().push(item);
@@ -128,19 +128,20 @@ impl Comparison {
 }
 
 /// Compares a value with what it became. `None` for no value at all.
-pub fn compare(shape: Shape, old: Option<&Value>, new: Option<&Value>) -> Comparison {
+pub fn compare(shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Comparison {
     let mut comparison = Comparison::default();
     differ(shape, old, new, &mut Vec::new(), &mut comparison);
     comparison
 }
 
 fn differ(
-    shape: Shape,
+    shape: Shape<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
     path: &mut Vec<Element>,
     out: &mut Comparison,
 ) {
+    let shape = shape.settle(old, new);
     let typed = shape.is_object() || shape.is_list();
     if old == new && old.is_some() {
         return;
@@ -160,7 +161,7 @@ fn differ(
 }
 
 fn differ_fields(
-    shape: Shape,
+    shape: Shape<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
     path: &mut Vec<Element>,
@@ -183,7 +184,7 @@ pub(crate) fn items(value: Option<&Value>) -> &[Value] {
 }
 
 fn differ_items(
-    shape: Shape,
+    shape: Shape<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
     path: &mut Vec<Element>,
@@ -220,10 +221,11 @@ fn differ_items(
 }
 
 /// The value without the fields of a set; `None` where nothing is left.
-pub fn remove(shape: Shape, value: &Value, set: &Set) -> Option<Value> {
+pub fn remove(shape: Shape<'_>, value: &Value, set: &Set) -> Option<Value> {
+    let shape = shape.settle(Some(value), None);
     match (shape, value) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => remove_fields(shape, fields, set),
-        (Shape::Set | Shape::Keyed(..), Value::Array(items)) => remove_items(shape, items, set),
+        (_, Value::Object(fields)) if shape.is_object() => remove_fields(shape, fields, set),
+        (_, Value::Array(items)) if shape.is_list() => remove_items(shape, items, set),
         // Whoever asks for something below a leaf to be removed asks for the leaf: nothing else can be meant.
         _ if shape.is_object() || shape.is_list() => None,
         (_, Value::Object(_) | Value::Array(_)) => None,
@@ -231,7 +233,7 @@ pub fn remove(shape: Shape, value: &Value, set: &Set) -> Option<Value> {
     }
 }
 
-fn remove_fields(shape: Shape, fields: &Map<String, Value>, set: &Set) -> Option<Value> {
+fn remove_fields(shape: Shape<'_>, fields: &Map<String, Value>, set: &Set) -> Option<Value> {
     let mut left = Map::new();
     let mut matched = false;
     for (name, value) in fields {
@@ -252,7 +254,7 @@ fn remove_fields(shape: Shape, fields: &Map<String, Value>, set: &Set) -> Option
     (!left.is_empty() || matched).then_some(Value::Object(left))
 }
 
-fn remove_items(shape: Shape, items: &[Value], set: &Set) -> Option<Value> {
+fn remove_items(shape: Shape<'_>, items: &[Value], set: &Set) -> Option<Value> {
     let mut left = Vec::with_capacity(items.len());
     let mut matched = false;
     for item in items {
@@ -283,11 +285,10 @@ fn emptied(value: &Value) -> Value {
 }
 
 /// The set with each declared field of an object a member as soon as something below it is one.
-pub fn with_named_fields(shape: Shape, set: &Set) -> Set {
+pub fn with_named_fields(shape: Shape<'_>, set: &Set) -> Set {
     let mut full = Set { members: set.members.clone(), children: BTreeMap::new() };
     for (element, child) in &set.children {
         if let Element::Field(name) = element
-            && matches!(shape, Shape::Struct(_))
             && shape.field(name).1
         {
             full.members.insert(element.clone());

@@ -26,9 +26,9 @@ impl Object {
         let now = Time::from_seconds(self.second).expect("a time");
         let reset: &[&str] = if sub == "status" { &["spec"] } else { &["status"] };
         let (api_version, subresource) = ("apps/v1", sub);
-        let descriptor = self.descriptor;
+        let shape = patch::Shape::Struct(self.descriptor);
         let empty = &self.empty;
-        with(self, &Claim { manager, api_version, subresource, now, descriptor, empty, reset })
+        with(self, &Claim { manager, api_version, subresource, now, shape, empty, reset })
     }
 
     fn apply(&mut self, manager: &str, config: Value, force: bool) -> Result<(), ApplyError> {

@@ -253,6 +253,14 @@ impl Cache {
         }
     }
 
+    /// Forgets everything and ends every watch as if its time were up: what the objects are has changed, or is gone.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        let (next, epoch) = (state.watchers.next, state.epoch);
+        *state = State { epoch: epoch + 1, ..State::default() };
+        state.watchers.next = next;
+    }
+
     pub fn get(&self, key: &str) -> Option<Arc<Encoded>> {
         self.state.lock().objects.get(key).cloned()
     }

@@ -26,7 +26,8 @@ pub struct Encoded {
     key: ObjectKey,
     revision: i64,
     document: Bytes,
-    layout: Layout,
+    /// Where the parts of a protobuf document lie; `None` where the document is JSON.
+    layout: Option<Layout>,
     selectable: OnceLock<Selectable>,
     /// Boxed: most objects at rest have none.
     derived: Mutex<Option<Box<Derived>>>,
@@ -70,7 +71,10 @@ impl Encoded {
         document: Bytes,
         budget: &Arc<Budget>,
     ) -> Result<Arc<Self>, ApiError> {
-        let layout = Layout::of(&document).map_err(broken)?;
+        let layout = match resource.custom() {
+            None => Some(Layout::of(&document).map_err(broken)?),
+            Some(_) => None,
+        };
         Ok(Arc::new(Encoded {
             resource,
             key,
@@ -91,7 +95,7 @@ impl Encoded {
         budget: &Arc<Budget>,
     ) -> Result<Arc<Self>, ApiError> {
         object.metadata_mut().resource_version.clear();
-        let document = Bytes::from(api::codec::to_protobuf(object.as_dyn()));
+        let document = Bytes::from(api::codec::to_stored(&*object));
         let metadata = object.metadata();
         let key = ObjectKey::new(metadata.namespace.clone(), metadata.name.clone());
         let encoded = Self::from_document(resource, key, revision, document, budget)?;
@@ -163,7 +167,7 @@ impl Encoded {
     pub fn resource_version(&self) -> String {
         if self.revision == 0 { String::new() } else { self.revision.to_string() }
     }
-    /// The document as stored: protobuf in its envelope, without resourceVersion.
+    /// The document as stored, without resourceVersion: protobuf in its envelope, or JSON.
     pub fn document(&self) -> &Bytes {
         &self.document
     }
@@ -189,7 +193,15 @@ impl Encoded {
             return Ok(object.clone_object());
         }
         let mut object = self.resource.new_object();
-        proto::merge(object.as_dyn_mut(), self.layout.raw(&self.document)).map_err(broken)?;
+        match &self.layout {
+            Some(layout) => proto::merge(object.as_dyn_mut(), layout.raw(&self.document)).map_err(broken)?,
+            None => {
+                let mut notes = json::Notes::default();
+                json::decode(object.as_dyn_mut(), &self.document, &mut notes).map_err(broken)?;
+                // A schema may have learnt defaults since the object was written.
+                self.resource.default(&mut *object);
+            }
+        }
         object.metadata_mut().resource_version = self.resource_version();
         Ok(object)
     }
@@ -213,6 +225,10 @@ impl Encoded {
     /// the opening brace before it.
     pub fn json_item(self: &Arc<Self>) -> Result<Bytes, ApiError> {
         let json = self.json()?;
+        if self.layout.is_none() {
+            // Items of lists of custom resources state their kind.
+            return Ok(json.slice(1..));
+        }
         let gvk = self.resource.gvk();
         let api_version =
             if gvk.group.is_empty() { gvk.version.len() } else { gvk.group.len() + 1 + gvk.version.len() };
@@ -221,25 +237,32 @@ impl Encoded {
         Ok(json.slice(head.min(json.len())..))
     }
 
-    /// The object as a protobuf document. Kept, for events that many watchers share.
+    /// The object as a protobuf document. Kept, for events that many watchers share. Custom resources have none: theirs
+    /// is the JSON that is stored, and nobody is offered it.
     pub fn proto(self: &Arc<Self>) -> Bytes {
+        let Some(layout) = &self.layout else { return self.document.clone() };
         if let Some(document) = self.made(|derived| derived.proto.clone()) {
             return document;
         }
         let mut out = Vec::new();
-        self.layout.append_document(&self.document, &self.resource_version(), &mut out);
+        layout.append_document(&self.document, &self.resource_version(), &mut out);
         let document = Bytes::from(out);
         self.keep(document.len(), |derived| derived.proto.get_or_insert(document).clone())
     }
 
     /// Appends the object's protobuf message without its envelope, as lists hold it; makes nothing and keeps nothing.
     pub fn append_proto_message(&self, out: &mut Vec<u8>) {
-        self.layout.append_raw(&self.document, &self.resource_version(), out);
+        if let Some(layout) = &self.layout {
+            layout.append_raw(&self.document, &self.resource_version(), out);
+        }
     }
 
     /// The labels, read from the bytes.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        splice::labels(self.layout.metadata(&self.document))
+        match &self.layout {
+            Some(layout) => splice::labels(layout.metadata(&self.document)),
+            None => splice::json_labels(&self.document),
+        }
     }
 
     /// The values of the fields that selectors may name, but for name and namespace, which are the key's.

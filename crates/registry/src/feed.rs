@@ -82,7 +82,20 @@ pub(crate) fn hub(resource: &'static dyn Resource) -> &'static dyn Resource {
     if gvk == resource.gvk() {
         return resource;
     }
-    resources::find(gvk.group, gvk.version, resource.plural()).unwrap_or(resource)
+    let row = match resource.custom() {
+        Some(custom) => custom.version_row(gvk.version),
+        None => resources::find(gvk.group, gvk.version, resource.plural()),
+    };
+    row.unwrap_or(resource)
+}
+
+/// The row of the version that a document of JSON says it is in.
+fn stated_row(resource: &'static dyn Resource, document: &[u8]) -> Result<&'static dyn Resource, ApiError> {
+    let api_version = crate::splice::json_api_version(document)
+        .map_err(|error| ApiError::internal(format!("unable to decode a stored object: {error}")))?;
+    let version = api_version.rsplit('/').next().unwrap_or_default();
+    // What was stored in a version that is no longer known is read by the rules of the one that is stored now.
+    Ok(resource.version_row(version).unwrap_or(resource))
 }
 
 /// Reads a key below a resource's prefix.
@@ -195,18 +208,33 @@ impl Caches {
 
     fn entry(&self, resource: &'static dyn Resource) -> Arc<Cache> {
         let prefix = format!("{}/", resource.storage_prefix());
-        if let Some(cache) = self.by_prefix.load().get(&prefix) {
+        // A kind that was made anew with another scope has other keys.
+        let fits = |cache: &&Arc<Cache>| cache.resource.namespaced() == resource.namespaced();
+        if let Some(cache) = self.by_prefix.load().get(&prefix).filter(fits) {
             return Arc::clone(cache);
         }
         let _one = self.making.lock();
-        if let Some(cache) = self.by_prefix.load().get(&prefix) {
+        if let Some(cache) = self.by_prefix.load().get(&prefix).filter(fits) {
             return Arc::clone(cache);
         }
         let cache = Arc::new(Cache::new(hub(resource)));
         let mut caches = HashMap::clone(&self.by_prefix.load());
-        caches.insert(prefix, Arc::clone(&cache));
+        let stale = caches.insert(prefix, Arc::clone(&cache));
         self.by_prefix.store(Arc::new(caches));
+        if let Some(stale) = stale {
+            stale.close();
+        }
         cache
+    }
+
+    /// Drops the cache of a resource and ends its watches; the next who asks loads it again.
+    pub fn forget(&self, resource: &dyn Resource) {
+        let prefix = format!("{}/", resource.storage_prefix());
+        let _one = self.making.lock();
+        let mut caches = HashMap::clone(&self.by_prefix.load());
+        let Some(cache) = caches.remove(&prefix) else { return };
+        self.by_prefix.store(Arc::new(caches));
+        cache.close();
     }
 
     async fn load(&self, cache: &Arc<Cache>) -> Result<(), ApiError> {
@@ -245,6 +273,10 @@ impl Caches {
         let key = object_key(resource.namespaced(), below);
         if let Some(write) = self.announced(&entry.key, &entry.value) {
             return write.encoded(resource, &key, entry.mod_revision, &self.budget);
+        }
+        if resource.custom().is_some() {
+            let (row, document) = (stated_row(resource, &entry.value)?, entry.value.clone());
+            return Encoded::from_document(row, key, entry.mod_revision, document, &self.budget);
         }
         let document = in_hub_version(resource, &entry.value)?;
         Encoded::from_document(resource, key, entry.mod_revision, document, &self.budget)

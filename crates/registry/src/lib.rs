@@ -161,6 +161,11 @@ impl Registry {
         self.caches.cache(resource).await.map(|_| ())
     }
 
+    /// Drops what is cached of a resource and ends its watches: its definition has changed, or is gone.
+    pub fn forget(&self, resource: &dyn Resource) {
+        self.caches.forget(resource);
+    }
+
     /// How many objects each loaded resource has, by `plural.group`, or `plural` in the core group.
     pub fn object_counts(&self) -> Vec<(String, usize)> {
         let all = self.caches.all();

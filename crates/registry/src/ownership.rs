@@ -39,15 +39,20 @@ pub(crate) fn with_claim<T>(target: &Target<'_>, with: impl FnOnce(&Claim<'_>) -
     let manager = target.request.manager();
     let api_version = target.resource.gvk().api_version();
     let empty = empty_tree(target.resource);
-    with(&Claim {
-        manager: &manager,
-        api_version: &api_version,
-        subresource,
-        now: now(),
-        descriptor: target.resource.descriptor(),
-        empty: &empty,
-        reset: target.resource.reset_fields(subresource),
-    })
+    let (mut with, mut result) = (Some(with), None);
+    target.resource.with_shape(&mut |shape| {
+        let Some(with) = with.take() else { return };
+        result = Some(with(&Claim {
+            manager: &manager,
+            api_version: &api_version,
+            subresource,
+            now: now(),
+            shape,
+            empty: &empty,
+            reset: target.resource.reset_fields(subresource),
+        }));
+    });
+    result.expect("a resource lends its shape exactly once")
 }
 
 /// Settles the managed fields of an object that is being created by anything but an apply.

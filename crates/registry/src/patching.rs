@@ -12,6 +12,9 @@ use patch::managed::{self, Applied, ApplyError};
 use serde_json::{Map, Value};
 
 const CONFLICT_CAUSE: &str = "FieldManagerConflict";
+/// Patches of kinds made at run time, whose schemas say nothing of strategic merges.
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// The error that upstream makes of a patch.
 fn refused(error: patch::Error) -> ApiError {
@@ -69,6 +72,9 @@ pub(crate) fn patched(
             let mut document = document;
             patch::merge::apply(&mut document, &body(patch)?);
             document
+        }
+        PatchType::StrategicMerge if target.resource.custom().is_some() => {
+            return Err(ApiError::unsupported_media_type(&CUSTOM_PATCHES));
         }
         PatchType::StrategicMerge => {
             let descriptor = target.resource.descriptor();

@@ -5,6 +5,7 @@
 //! the document that readers see, without decoding it.
 
 use api::codec::MAGIC;
+use meta::json::Reader;
 use meta::proto::{self, Wire};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -158,6 +159,49 @@ pub fn labels(metadata: &[u8]) -> BTreeMap<String, String> {
     labels
 }
 
+/// The apiVersion that a document of JSON states.
+pub fn json_api_version(document: &[u8]) -> Result<String, meta::json::Error> {
+    let mut version = String::new();
+    each_field(document, |reader, key| {
+        if key == "apiVersion" && reader.at_string() {
+            version = reader.string()?;
+            return Ok(());
+        }
+        reader.skip()
+    })?;
+    Ok(version)
+}
+
+/// The labels of a document of JSON.
+pub fn json_labels(document: &[u8]) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    // What cannot be read selects nothing; it was refused when it was written.
+    let _ = each_field(document, |reader, key| {
+        if key != "metadata" || !reader.at_object() {
+            return reader.skip();
+        }
+        reader.object("ObjectMeta", |reader, key| {
+            if key != "labels" || !reader.at_object() {
+                return reader.skip();
+            }
+            reader.object("map[string]string", |reader, key| {
+                let value = reader.string()?;
+                labels.insert(key.to_string(), value);
+                Ok(())
+            })
+        })
+    });
+    labels
+}
+
+fn each_field(
+    document: &[u8],
+    each: impl FnMut(&mut Reader<'_, '_>, &str) -> Result<(), meta::json::Error>,
+) -> Result<(), meta::json::Error> {
+    let mut notes = meta::json::Notes::default();
+    Reader::new(document, &mut notes).object("object", each)
+}
+
 /// The apiVersion and kind that the envelope states.
 pub fn type_meta(document: &[u8]) -> Result<(String, String), api::codec::Error> {
     let body = document.strip_prefix(MAGIC).ok_or(api::codec::Error::Magic)?;
@@ -217,6 +261,14 @@ mod tests {
         let layout = Layout::of(&stored).expect("a document");
         assert_eq!(labels(layout.metadata(&stored)), pod().metadata.labels);
         assert_eq!(type_meta(&stored).expect("type"), ("v1".into(), "Pod".into()));
+    }
+
+    #[test]
+    fn json_tells_its_version_and_labels() {
+        let document = br#"{"apiVersion":"a.b/v1","kind":"C","metadata":{"labels":{"x":"y"},"name":"n"},"spec":{"metadata":1}}"#;
+        assert_eq!(json_api_version(document).expect("a document"), "a.b/v1");
+        assert_eq!(json_labels(document), [("x".to_string(), "y".to_string())].into());
+        assert!(json_api_version(b"k8s").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod columns;
 pub mod convert;
+pub mod custom;
 pub mod names;
 pub mod object_meta;
 pub mod quota;

@@ -85,6 +85,26 @@ pub trait Resource: Send + Sync + 'static {
     fn storage_gvk(&self) -> Gvk {
         self.gvk()
     }
+    /// The row of another version of the same kind, for kinds made at run time; the built-in ones are in the table.
+    fn version_row(&self, _version: &str) -> Option<&'static dyn Resource> {
+        None
+    }
+    /// The row as one made at run time. Such objects are kept as JSON, and have no form in protobuf.
+    fn custom(&self) -> Option<&crate::custom::CustomRow> {
+        None
+    }
+    /// The kind of a list of these objects.
+    fn list_kind(&self) -> String {
+        format!("{}List", self.kind())
+    }
+    /// What whoever uses this version is told, where it is deprecated.
+    fn deprecation(&self) -> Option<String> {
+        None
+    }
+    /// Lends what is known of the fields to server-side apply.
+    fn with_shape(&self, with: &mut dyn FnMut(patch::Shape<'_>)) {
+        with(patch::Shape::Struct(self.descriptor()));
+    }
     /// Turns an object of this version into the hub's.
     fn to_storage(&self, object: Box<dyn Object>) -> Result<Box<dyn Object>, ConvertError> {
         Ok(object)

@@ -10,6 +10,7 @@ use crate::filters;
 use crate::negotiate::{self, JSON};
 use crate::query::Query;
 use crate::respond::{self, Body};
+use apiextensions::Version;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -18,7 +19,7 @@ use schema::{Definitions, Dialect};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 const PROTOBUF_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// Subtypes by which the protobuf form is asked for; the first is the older name of the second.
@@ -50,24 +51,71 @@ impl Document {
     }
 }
 
+/// The resources of one group and version, and the document about them once somebody has asked for it.
+struct Group {
+    resources: Vec<&'static dyn Resource>,
+    /// The versions that the definitions of custom resources had, so that a change of one is seen.
+    custom: Vec<Arc<Version>>,
+    hash: String,
+    v3: OnceLock<Document>,
+}
+
+impl Group {
+    fn new(resources: Vec<&'static dyn Resource>) -> Self {
+        let custom: Vec<Arc<Version>> =
+            resources.iter().filter_map(|resource| resource.custom()).map(|row| row.current()).collect();
+        let mut hash = Sha256::new();
+        hash.update(crate::paths::GIT_VERSION);
+        for resource in &resources {
+            hash.update(resource.plural());
+        }
+        for version in &custom {
+            hash.update(&version.source);
+        }
+        let hash = hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+        Group { resources, custom, hash, v3: OnceLock::new() }
+    }
+
+    fn is_of(&self, resources: &[&'static dyn Resource]) -> bool {
+        let same = |a: &&'static dyn Resource, b: &&'static dyn Resource| std::ptr::addr_eq(*a, *b);
+        let mut current = resources.iter().filter_map(|resource| resource.custom()).map(|row| row.current());
+        self.resources.len() == resources.len()
+            && self.resources.iter().zip(resources).all(|(a, b)| same(a, b))
+            && self.custom.iter().all(|known| current.next().is_some_and(|now| Arc::ptr_eq(known, &now)))
+    }
+}
+
 /// The documents of one server.
 pub struct OpenApi {
-    /// Resources by `api/v1`, `apis/apps/v1`.
-    groups: BTreeMap<String, Vec<&'static dyn Resource>>,
+    /// By `api/v1`, `apis/apps/v1`.
+    groups: BTreeMap<String, Arc<Group>>,
+    /// Of all groups' hashes: what the merged v2 document is of.
+    hash: String,
     v2: OnceLock<Documents>,
-    v3: BTreeMap<String, OnceLock<Document>>,
 }
 
 impl OpenApi {
-    pub fn new(resources: Vec<&'static dyn Resource>) -> Self {
+    /// What stays as it was in `before` is not made again.
+    pub fn new(resources: Vec<&'static dyn Resource>, before: Option<&OpenApi>) -> Self {
         let mut groups: BTreeMap<String, Vec<&'static dyn Resource>> = BTreeMap::new();
         for resource in resources {
             let gvk = resource.gvk().api_version();
             let root = if resource.group().is_empty() { "api" } else { "apis" };
             groups.entry(format!("{root}/{gvk}")).or_default().push(resource);
         }
-        let v3 = groups.keys().map(|key| (key.clone(), OnceLock::new())).collect();
-        OpenApi { groups, v2: OnceLock::new(), v3 }
+        let group = |(path, resources): (String, Vec<&'static dyn Resource>)| {
+            let known = before.and_then(|before| before.groups.get(&path));
+            let group = match known.filter(|known| known.is_of(&resources)) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Group::new(resources)),
+            };
+            (path, group)
+        };
+        let groups: BTreeMap<String, Arc<Group>> = groups.into_iter().map(group).collect();
+        let mut hash = Sha256::new();
+        groups.values().for_each(|group| hash.update(&group.hash));
+        let hash = hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+        OpenApi { groups, hash, v2: OnceLock::new() }
     }
 
     /// Answers what follows `/openapi/`.
@@ -97,14 +145,14 @@ impl OpenApi {
         if aggregator.is_idle() {
             return negotiate_v2(self.v2.get_or_init(|| Documents::new(self.version2())), headers);
         }
-        negotiate_v2(&aggregator.merged_v2("", || self.version2()), headers)
+        negotiate_v2(&aggregator.merged_v2(&self.hash, || self.version2()), headers)
     }
 
     fn version2(&self) -> Map<String, Value> {
         let mut definitions = Definitions::new(Dialect::V2);
         let mut paths = Map::new();
-        for resources in self.groups.values() {
-            paths::add(&mut paths, &mut definitions, resources);
+        for group in self.groups.values() {
+            paths::add(&mut paths, &mut definitions, &group.resources);
         }
         let document = json!({
             "swagger": "2.0",
@@ -122,11 +170,11 @@ impl OpenApi {
     }
 
     fn version3(&self, path: &str) -> Option<&Document> {
-        let resources = self.groups.get(path)?;
-        Some(self.v3.get(path)?.get_or_init(|| {
+        let group = self.groups.get(path)?;
+        Some(group.v3.get_or_init(|| {
             let mut definitions = Definitions::new(Dialect::V3);
             let mut paths = Map::new();
-            paths::add(&mut paths, &mut definitions, resources);
+            paths::add(&mut paths, &mut definitions, &group.resources);
             let document = json!({
                 "openapi": "3.0.0",
                 "info": {"title": "Kubernetes", "version": crate::paths::GIT_VERSION},
@@ -144,13 +192,8 @@ impl OpenApi {
     /// Where each version's document is. The hash lets clients keep what has not changed.
     fn index(&self) -> Value {
         let mut paths = Map::new();
-        for (path, resources) in &self.groups {
-            let mut hash = Sha256::new();
-            hash.update(crate::paths::GIT_VERSION);
-            for resource in resources {
-                hash.update(resource.plural());
-            }
-            let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+        for (path, group) in &self.groups {
+            let hash = &group.hash;
             let url = format!("/openapi/v3/{path}?hash={hash}");
             paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
         }

@@ -104,7 +104,10 @@ impl Walk<'_> {
     fn operation(&mut self, verb: &str) -> Option<Operation> {
         let facts = self.resource.facts();
         let gvk = self.resource.gvk();
-        let own = self.definitions.add(self.resource.descriptor());
+        let own = match self.resource.custom() {
+            Some(row) => self.definitions.add_custom(row),
+            None => self.definitions.add(self.resource.descriptor()),
+        };
         let id = |what: &str| format!("{what}{}", facts.kind);
         let written = || vec![(200, own.clone()), (201, own.clone()), (202, own.clone())];
         let blank = Operation {
@@ -123,7 +126,7 @@ impl Walk<'_> {
             "list" => Operation {
                 action: "list",
                 parameters: LIST.to_vec(),
-                answers: vec![(200, self.definitions.add_list(self.resource.descriptor()))],
+                answers: vec![(200, self.list_definition())],
                 stream: true,
                 id: id("list"),
                 ..blank
@@ -153,7 +156,7 @@ impl Walk<'_> {
                     action: "patch",
                     parameters: [WRITE, &[FORCE]].concat(),
                     body: Some((PATCH.into(), true)),
-                    consumes: &PATCHES,
+                    consumes: if self.resource.custom().is_some() { &PATCHES[..3] } else { &PATCHES },
                     answers: vec![(200, own.clone()), (201, own)],
                     id: id("patch"),
                     ..blank
@@ -197,7 +200,10 @@ impl Walk<'_> {
         let kind = kind.or_else(|| api::kind(sub.group, sub.version, sub.kind).map(|kind| kind.descriptor));
         let gvk = Gvk { group: sub.group, version: sub.version, kind: sub.kind };
         let mut operation = self.operation(verb)?;
-        let own = kind.filter(|kind| !kind.definition.is_empty()).map(|kind| self.definitions.add(kind));
+        let own = match self.resource.custom() {
+            Some(row) if sub.kind == row.kind() => Some(self.definitions.add_custom(row)),
+            _ => kind.filter(|kind| !kind.definition.is_empty()).map(|kind| self.definitions.add(kind)),
+        };
         operation.gvk = gvk;
         operation.id = format!("{}{}", operation.id, sub.name);
         match own {
@@ -217,6 +223,13 @@ impl Walk<'_> {
             }
         }
         Some(operation)
+    }
+
+    fn list_definition(&mut self) -> String {
+        match self.resource.custom() {
+            Some(row) => self.definitions.add_custom_list(row),
+            None => self.definitions.add_list(self.resource.descriptor()),
+        }
     }
 
     fn patch_definition(&mut self) {

@@ -1,6 +1,8 @@
 //! Definitions of types, from the facts in their descriptors: what `explain` shows and client-side merging goes by.
 
 use meta::{Descriptor, Flags, List, Type};
+use resources::Resource;
+use resources::custom::CustomRow;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -16,6 +18,13 @@ impl Dialect {
         match self {
             Dialect::V2 => format!("#/definitions/{name}"),
             Dialect::V3 => format!("#/components/schemas/{name}"),
+        }
+    }
+
+    fn of_custom(self) -> apiextensions::openapi::Dialect {
+        match self {
+            Dialect::V2 => apiextensions::openapi::Dialect::V2,
+            Dialect::V3 => apiextensions::openapi::Dialect::V3,
         }
     }
 }
@@ -67,6 +76,34 @@ impl Definitions {
                 json!([{"group": group, "kind": gvk.kind, "version": gvk.version}]);
         }
         self.all.insert(name.clone(), schema);
+        name
+    }
+
+    /// Adds a kind made at run time; answers its name.
+    pub fn add_custom(&mut self, row: &CustomRow) -> String {
+        let name = row.descriptor().definition.to_string();
+        if self.all.contains_key(&name) {
+            return name;
+        }
+        let metadata = self.add(&api::meta::v1::OBJECT_META);
+        let schema = row.definition().map(|definition| {
+            let metadata = self.dialect.reference(&metadata);
+            apiextensions::openapi::schema(&definition, &row.current(), &metadata, self.dialect.of_custom())
+        });
+        self.all.insert(name.clone(), schema.unwrap_or_else(|| json!({"type": "object"})));
+        name
+    }
+
+    /// Adds the list of a kind made at run time.
+    pub fn add_custom_list(&mut self, row: &CustomRow) -> String {
+        let element = self.add_custom(row);
+        let metadata = self.add(&api::meta::v1::LIST_META);
+        let name = apiextensions::openapi::name(row.group(), row.version(), &row.list_kind());
+        let (item, metadata) = (self.dialect.reference(&element), self.dialect.reference(&metadata));
+        if let Some(definition) = row.definition() {
+            let list = apiextensions::openapi::list(&definition, &row.current(), &item, &metadata);
+            self.all.insert(name.clone(), list);
+        }
         name
     }
 

@@ -1,8 +1,9 @@
-//! Custom resource definitions. What is wrong inside a schema is not told here: it takes a schema's own rules.
+//! Custom resource definitions. What is wrong inside a schema is the `apiextensions` crate's to tell.
 
 use crate::object_meta::immutable;
 use crate::strategy::{StatusMetadata, Strategy};
 use crate::{webhook_client, with_spec, with_status};
+use ::apiextensions::names::{self, Approval};
 use api::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition,
     CustomResourceDefinitionNames, CustomResourceDefinitionVersion,
@@ -61,6 +62,7 @@ impl Strategy for CustomResourceDefinitions {
         }
         validate_spec(new, errors);
         validate_stored_versions(new, errors);
+        validate_approval(new, old, errors);
         let Some(old) = old else { return };
         let path = Path::new("spec");
         let established = |it: &&api::apiextensions::v1::CustomResourceDefinitionCondition| {
@@ -75,9 +77,44 @@ impl Strategy for CustomResourceDefinitions {
         immutable(&spec.names.plural, &old.spec.names.plural, &plural, errors);
     }
 
+    /// A definition stays until its objects are gone: its first deletion puts the finalizer there.
+    fn outlives_deletion(definition: &CustomResourceDefinition) -> bool {
+        definition.metadata.deletion_timestamp.is_none()
+    }
+    fn begin_deletion(definition: &mut CustomResourceDefinition) {
+        let finalizers = &mut definition.metadata.finalizers;
+        if !finalizers.iter().any(|finalizer| finalizer == names::FINALIZER) {
+            finalizers.push(names::FINALIZER.into());
+        }
+    }
+
     fn validate_status(new: &CustomResourceDefinition, _old: &CustomResourceDefinition, errors: &mut Errors) {
         validate_names(&new.status.accepted_names, &Path::new("status").child("acceptedNames"), errors);
         validate_stored_versions(new, errors);
+    }
+}
+
+/// A group of Kubernetes' own is for who can say that it was approved; what was so before may stay.
+fn validate_approval(
+    new: &CustomResourceDefinition,
+    old: Option<&CustomResourceDefinition>,
+    errors: &mut Errors,
+) {
+    if !names::is_protected(&new.spec.group) {
+        return;
+    }
+    let (state, why) = names::approval_state(new);
+    if old.is_some_and(|old| names::approval_state(old).0 == state) {
+        return;
+    }
+    let path = Path::new("metadata").child("annotations").key(names::APPROVED);
+    match state {
+        Approval::Approved | Approval::Bypassed => {}
+        Approval::Missing => errors.required(&path, why),
+        Approval::Invalid => {
+            let text = new.metadata.annotations.get(names::APPROVED);
+            errors.invalid(&path, text.map(String::as_str).unwrap_or_default(), why);
+        }
     }
 }
 
@@ -179,6 +216,7 @@ fn validate_version(version: &CustomResourceDefinitionVersion, path: &Path, erro
             fault(&detail);
         }
     }
+    ::apiextensions::crd::validate(version, path, errors);
     if let Some(scale) = version.subresources.as_ref().and_then(|it| it.scale.as_ref()) {
         let path = path.child("subresources").child("scale");
         let places = [
