@@ -43,8 +43,8 @@ impl Access {
         authz::decide(&self.policy.read(), request)
     }
 
-    /// 403 in upstream's words unless the request is allowed.
-    pub fn authorize(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), ApiError> {
+    /// 403 in upstream's words unless the request is allowed; why it is.
+    pub fn authorize(&self, user: &UserInfo, info: &RequestInfo) -> Result<String, ApiError> {
         let selector = fields_of(info);
         let request = Attributes {
             user: user_of(user),
@@ -58,7 +58,7 @@ impl Access {
             field_selector: &selector,
         };
         match self.decide(&request) {
-            Decision::Allow(_) => Ok(()),
+            Decision::Allow(reason) => Ok(reason),
             refused => Err(forbidden(user, info, refused.reason())),
         }
     }
@@ -77,7 +77,7 @@ impl Access {
                 name: name.into(),
                 ..RequestInfo::default()
             };
-            self.authorize(user, &info)
+            self.authorize(user, &info).map(drop)
         };
         match pki::token::split_user_name(&wanted.name) {
             Some((namespace, name)) => ask("", "serviceaccounts", "", namespace, name)?,

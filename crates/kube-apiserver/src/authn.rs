@@ -33,6 +33,8 @@ pub struct Peer {
     pub certificate: Option<Result<Arc<pki::Identity>, String>>,
     /// The certificate was signed by the CA of the front proxy, and may speak for others.
     pub front_proxy: Option<Arc<pki::Identity>>,
+    /// Where the connection came from.
+    pub address: Option<std::net::IpAddr>,
 }
 
 /// Names in which a front proxy tells for whom it speaks.

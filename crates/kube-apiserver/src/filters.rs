@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing below `dispatch` runs for a request that authorization did not allow.
 
+use crate::audit::{self, Arrival, Auditor, Record};
 use crate::authn::{self, Peer};
 use crate::body::RequestBody;
 use crate::metrics::RequestLabels;
@@ -16,7 +17,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use registry::{FieldValidation, UserInfo};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How a request came in.
@@ -39,6 +40,73 @@ pub struct Passed {
     pub body: RequestBody,
     /// What hyper hands a connection over by, for exec, attach and port-forward.
     pub extensions: http::Extensions,
+    pub audit: Option<Arc<Record>>,
+}
+
+/// What is audited of a request: how it came in, and its record once it is known who asked.
+struct Audit {
+    auditor: Arc<Auditor>,
+    arrival: Arrival,
+    record: OnceLock<Arc<Record>>,
+}
+
+impl Audit {
+    fn new(
+        auditor: &Arc<Auditor>,
+        caller: &Caller,
+        request: &Request<RequestBody>,
+        id: Option<&HeaderValue>,
+    ) -> Arc<Self> {
+        let address = match caller {
+            Caller::Wire(peer) => peer.address,
+            Caller::InProcess(_) => None,
+        };
+        let arrival = Arrival {
+            id: id.and_then(|id| id.to_str().ok()).unwrap_or_default().to_string(),
+            uri: request.uri().path_and_query().map_or(String::new(), |uri| uri.to_string()),
+            address,
+            received: audit::micros(),
+        };
+        Arc::new(Audit { auditor: Arc::clone(auditor), arrival, record: OnceLock::new() })
+    }
+
+    /// Begins the record of an authenticated request.
+    async fn begin(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Arc<Record>>, ApiError> {
+        let (record, stored) = self.auditor.begin(Some(user), info, &self.arrival, headers).await;
+        if let Some(record) = &record {
+            let _ = self.record.set(Arc::clone(record));
+            if record.wants_response() {
+                // What is compressed could not be told.
+                headers.remove(http::header::ACCEPT_ENCODING);
+            }
+        }
+        if stored { Ok(record) } else { Err(ApiError::internal("failed to store audit event")) }
+    }
+
+    /// Tells of a request whose credentials do not hold.
+    async fn unauthenticated(&self, info: &RequestInfo, headers: &HeaderMap, certificate: bool) {
+        let (record, _) = self.auditor.begin(None, info, &self.arrival, headers).await;
+        let Some(record) = record else { return };
+        let authorization = header(headers, "authorization").to_ascii_lowercase();
+        let mut tried: Vec<&str> = ["basic", "bearer"]
+            .into_iter()
+            .filter(|kind| authorization.starts_with(&format!("{kind} ")))
+            .collect();
+        if certificate {
+            tried.push("x509");
+        }
+        let message = if tried.is_empty() {
+            "Authentication failed, no credentials provided".to_string()
+        } else {
+            format!("Authentication failed, attempted: {}", tried.join(", "))
+        };
+        record.unauthenticated(&message).await;
+    }
 }
 
 /// The query parameter `timeout` may shorten a request's time, never lengthen it.
@@ -71,6 +139,8 @@ impl Api {
         let accept = request.headers().get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
         let fallback = error_output(accept, &query, &agent);
         let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+        let audit =
+            self.auditor.as_ref().map(|auditor| Audit::new(auditor, &caller, &request, audit_id.as_ref()));
         let mut response = match info {
             Err(text) => respond::failure(&ApiError::bad_request(text), fallback),
             Ok(info) => {
@@ -79,13 +149,27 @@ impl Api {
                 let dry_run = query.first("dryRun").is_some();
                 let api = Arc::clone(&self);
                 let work: BoxFuture<'static, Response<Body>> =
-                    Box::pin(api.filtered(caller, request, query, info, fallback));
+                    Box::pin(api.filtered(caller, request, query, info, fallback, audit.clone()));
                 let work = AssertUnwindSafe(work);
-                let response = work.catch_unwind().await.unwrap_or_else(|_| {
-                    tracing::error!(verb = labels.verb, resource = labels.resource, "Panicked in a request");
-                    let text = "This request caused apiserver to panic. Look in the logs for details.";
-                    respond::failure(&ApiError::internal(text), fallback)
-                });
+                let record = || audit.as_ref().and_then(|audit| audit.record.get());
+                let response = match work.catch_unwind().await {
+                    Ok(response) => match record() {
+                        Some(record) => Arc::clone(record).answered(response, long_running).await,
+                        None => response,
+                    },
+                    Err(_) => {
+                        tracing::error!(
+                            verb = labels.verb,
+                            resource = labels.resource,
+                            "Panicked in a request"
+                        );
+                        if let Some(record) = record() {
+                            record.panicked().await;
+                        }
+                        let text = "This request caused apiserver to panic. Look in the logs for details.";
+                        respond::failure(&ApiError::internal(text), fallback)
+                    }
+                };
                 let took = (!long_running).then(|| started.elapsed());
                 self.metrics.request(&labels, dry_run, response.status().as_u16(), took);
                 tracing::debug!(
@@ -114,9 +198,9 @@ impl Api {
         query: Query,
         info: RequestInfo,
         fallback: Output,
+        audit: Option<Arc<Audit>>,
     ) -> Response<Body> {
-        let warnings = registry::Warnings::default();
-        let result = Arc::clone(&self).passed(caller, request, query, info, fallback, warnings).await;
+        let result = Arc::clone(&self).passed(caller, request, query, info, fallback, audit).await;
         match result {
             Ok(response) => response,
             Err(error) => {
@@ -137,7 +221,7 @@ impl Api {
         query: Query,
         info: RequestInfo,
         fallback: Output,
-        warnings: registry::Warnings,
+        audit: Option<Arc<Audit>>,
     ) -> Result<Response<Body>, ApiError> {
         let (mut parts, body) = request.into_parts();
         let metrics = Arc::clone(&self.metrics);
@@ -148,10 +232,24 @@ impl Api {
                 let result = self.authn.authenticate(&peer, &parts.headers).await;
                 let outcome = if result.is_ok() { "success" } else { "failure" };
                 *self.metrics.authentication.lock().entry(outcome).or_default() += 1;
+                if let (Err(_), Some(audit)) = (&result, &audit) {
+                    audit.unauthenticated(&info, &parts.headers, peer.certificate.is_some()).await;
+                }
                 result?
             }
         };
+        let record = match &audit {
+            Some(audit) => audit.begin(&user, &info, &mut parts.headers).await?,
+            None => None,
+        };
+        let asker = record.as_ref().map(|_| user.name.clone());
         let user = self.impersonate(user, &parts.headers)?;
+        if let (Some(record), Some(asker)) = (&record, asker)
+            && parts.headers.contains_key("impersonate-user")
+            && asker != user.name
+        {
+            record.impersonated(&user);
+        }
         let long_running = info.is_long_running(&query);
         let privileged = user.groups.iter().any(|group| group == authz::PRIVILEGED_GROUP);
         let _slot = if long_running || privileged || own {
@@ -159,7 +257,17 @@ impl Api {
         } else {
             Some(self.limits.enter(limits::Kind::of(&info.verb), metrics).await?)
         };
-        self.access.authorize(&user, &info)?;
+        let allowed = self.access.authorize(&user, &info);
+        let annotations = record.as_ref().map(|record| Arc::clone(&record.annotations)).unwrap_or_default();
+        if annotations.wanted() {
+            let (decision, reason) = match &allowed {
+                Ok(reason) => ("allow", reason.as_str()),
+                Err(error) => ("forbid", error.message.rsplit_once(": ").map_or("", |(_, why)| why)),
+            };
+            annotations.add("authorization.k8s.io/decision", decision);
+            annotations.add("authorization.k8s.io/reason", reason);
+        }
+        allowed?;
         let agent = header(&parts.headers, "user-agent").to_string();
         let context = registry::Request {
             user,
@@ -167,7 +275,7 @@ impl Api {
             field_manager: query.first("fieldManager").unwrap_or_default().to_string(),
             dry_run: false,
             field_validation: FieldValidation::default(),
-            warnings,
+            annotations,
             ..registry::Request::default()
         };
         let extensions = std::mem::take(&mut parts.extensions);
@@ -181,6 +289,7 @@ impl Api {
             method: parts.method,
             body,
             extensions,
+            audit: record,
         };
         if long_running {
             return Arc::clone(&self).dispatch(passed).await;

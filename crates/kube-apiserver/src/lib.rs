@@ -10,6 +10,7 @@ mod admission;
 mod aggregation;
 mod allocation;
 mod answers;
+mod audit;
 mod authn;
 mod body;
 mod bootstrap;
@@ -68,6 +69,7 @@ pub(crate) struct Api {
     pub kubelet: kubelet::KubeletClient,
     pub webhooks: Arc<admission::Webhooks>,
     pub aggregator: Arc<aggregation::Aggregator>,
+    pub auditor: Option<Arc<audit::Auditor>>,
     pub encryption: Option<Arc<encryption::Encryption>>,
     /// Signs service account tokens.
     pub signer: Option<pki::Signer>,

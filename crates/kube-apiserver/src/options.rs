@@ -149,6 +149,8 @@ pub struct Options {
     pub default_unreachable_toleration_seconds: i64,
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub profiling: bool,
+    #[command(flatten)]
+    pub audit: crate::audit::AuditFlags,
     #[arg(long, default_value_t = 1)]
     pub apiserver_count: u32,
     #[arg(long, value_parser = duration, default_value = "0s")]

@@ -57,6 +57,7 @@ impl Api {
                 let mut text = self.metrics.render(&self.registry.object_counts());
                 self.webhooks.metrics.render(&mut text);
                 self.aggregator.metrics.render(&mut text);
+                self.auditor.iter().for_each(|auditor| auditor.render(&mut text));
                 self.encryption.iter().for_each(|encryption| encryption.render(&mut text));
                 Ok(respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
             }

@@ -244,7 +244,7 @@ pub async fn serve(api: Arc<Api>, listener: TcpListener, tls: Tls, shutdown: Can
         let shutdown = shutdown.clone();
         connections.spawn(async move {
             let _place = place;
-            if let Err(error) = connection(api, stream, acceptor, &tls, shutdown).await {
+            if let Err(error) = connection(api, stream, address.ip(), acceptor, &tls, shutdown).await {
                 tracing::debug!(%address, error, "Closed a connection");
             }
         });
@@ -275,6 +275,7 @@ async fn accept(
 async fn connection(
     api: Arc<Api>,
     stream: TcpStream,
+    address: std::net::IpAddr,
     acceptor: TlsAcceptor,
     tls: &Tls,
     shutdown: CancellationToken,
@@ -284,7 +285,7 @@ async fn connection(
         .await
         .map_err(|_| "the TLS handshake took too long".to_string())?
         .map_err(|error| format!("the TLS handshake failed: {error}"))?;
-    let peer = tls.peer(stream.get_ref().1.peer_certificates());
+    let peer = Peer { address: Some(address), ..tls.peer(stream.get_ref().1.peer_certificates()) };
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (api, peer) = (Arc::clone(&api), peer.clone());
         async move {

@@ -3,6 +3,7 @@
 use crate::access::Access;
 use crate::aggregation::Aggregator;
 use crate::allocation::Allocator;
+use crate::audit::Auditor;
 use crate::authn::{self, Authenticator, RequestHeader};
 use crate::bootstrap::Published;
 use crate::encryption::Encryption;
@@ -326,6 +327,7 @@ fn assemble(
         webhooks: extensions.webhooks,
         aggregator: extensions.aggregator,
         encryption: extensions.encryption,
+        auditor: Auditor::open(&options.audit, shutdown)?,
         signer: material.signer.take(),
         jwks_uri,
         shutdown: shutdown.clone(),

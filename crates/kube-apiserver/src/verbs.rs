@@ -281,7 +281,11 @@ pub fn accepts_gzip(passed: &Passed) -> bool {
 /// Takes the body out of the request and reads it.
 pub async fn read_body(passed: &mut Passed) -> Result<Bytes, ApiError> {
     let body = std::mem::replace(&mut passed.body, crate::body::RequestBody::Whole(Bytes::new()));
-    body.read().await
+    let body = body.read().await?;
+    if let Some(record) = &passed.audit {
+        record.request_body(&body, filters::header(&passed.headers, "content-type"));
+    }
+    Ok(body)
 }
 
 /// Reads a patch and the options that go with its kind.

@@ -369,6 +369,11 @@ fn in_hub_version(resource: &'static dyn Resource, document: &Bytes) -> Result<B
     let broken = |error: &dyn std::fmt::Display| {
         ApiError::internal(format!("unable to decode a stored object: {error}"))
     };
+    if document.first() == Some(&b'{') {
+        // Upstream keeps a few kinds as JSON: APIServices, definitions of custom resources.
+        let object = from_json(document).map_err(|error| broken(&error))?;
+        return in_hub_version(resource, &api::codec::to_stored(&*object).into());
+    }
     let (api_version, kind) = crate::splice::type_meta(document).map_err(|error| broken(&error))?;
     let gvk = resource.gvk();
     let same = kind == gvk.kind
@@ -385,6 +390,15 @@ fn in_hub_version(resource: &'static dyn Resource, document: &Bytes) -> Result<B
         .ok_or_else(|| broken(&format!("no version {api_version} of {kind} is served")))?;
     let object = row.to_storage(object).map_err(|error| broken(&error))?;
     Ok(api::codec::to_stored(&*object).into())
+}
+
+fn from_json(document: &[u8]) -> Result<Box<dyn Object>, String> {
+    let tree: serde_json::Value = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let text = |name: &str| tree[name].as_str().unwrap_or_default();
+    let kind = api::codec::find_kind(text("apiVersion"), text("kind")).map_err(|error| error.to_string())?;
+    let mut notes = meta::json::Notes::default();
+    api::codec::decode_object(kind, document, api::codec::MediaType::Json, &mut notes)
+        .map_err(|error| error.to_string())
 }
 
 /// A write that the feed knows of until this is dropped.

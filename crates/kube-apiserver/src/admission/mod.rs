@@ -17,7 +17,7 @@ mod storage;
 mod webhooks;
 
 pub(crate) use nodes::restrict_token;
-pub(crate) use webhooks::{Round, Webhooks};
+pub(crate) use webhooks::{Round, Webhooks, user_json};
 
 use crate::access::Access;
 use crate::allocation::Allocator;

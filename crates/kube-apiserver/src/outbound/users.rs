@@ -27,6 +27,10 @@ impl std::ops::Deref for User {
 }
 
 impl User {
+    pub fn new(config: Kubeconfig) -> Self {
+        User(config)
+    }
+
     /// The Authorization header of the user's token or password.
     pub fn authorization(&self) -> Option<HeaderValue> {
         let from_file = self.token_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());

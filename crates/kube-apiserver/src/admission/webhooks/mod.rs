@@ -14,6 +14,7 @@ mod validate;
 
 pub use metrics::WebhookMetrics;
 pub use mutate::Round;
+pub use review::user_json;
 
 use crate::follow;
 use crate::objects::{self, resource_of};
