@@ -15,6 +15,7 @@ const RANKS: &[(&str, u8)] = &[
     ("view", 1),
     ("volumes", 1),
     ("authz", 2),
+    ("flowcontrol", 2),
     ("controllers", 2),
     ("scheduler", 2),
     ("pods", 2),
