@@ -334,6 +334,33 @@ pub async fn import(socket: &Path, name: &str, archive: Vec<u8>) -> Result<(), E
     Err(Error::Command(format!("image {name} was imported but the runtime does not list it")))
 }
 
+/// Mounts an image's files at a folder, to be read only.
+pub async fn mount_image(socket: &Path, image: &str, target: &Path) -> Result<(), Error> {
+    ctr(socket, &["images", "mount", image, &target.to_string_lossy()]).await
+}
+
+/// Takes an image's mount off again, with the snapshot behind it.
+pub async fn unmount_image(socket: &Path, target: &Path) -> Result<(), Error> {
+    let target = target.to_string_lossy();
+    ctr(socket, &["images", "unmount", "--rm", &target]).await
+}
+
+async fn ctr(socket: &Path, words: &[&str]) -> Result<(), Error> {
+    let output = tokio::process::Command::new("ctr")
+        .arg("--address")
+        .arg(socket)
+        .args(["--namespace", "k8s.io"])
+        .args(words)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| Error::io("starting ctr", &error))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(Error::Command(String::from_utf8_lossy(&output.stderr).trim().to_string())),
+    }
+}
+
 /// Imports an archive file and gives the names of the images in it.
 pub async fn import_file(socket: &Path, path: &Path) -> Result<Vec<String>, Error> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(format!("read {}", path.display()), &error))?;

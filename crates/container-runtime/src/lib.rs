@@ -10,7 +10,7 @@ mod events;
 mod mounts;
 pub mod pause;
 
-pub use containerd::{Config, Containerd, import, import_file, remove, stop};
+pub use containerd::{Config, Containerd, import, import_file, mount_image, remove, stop, unmount_image};
 pub use cri::{Client, connect};
 pub use events::{TaskEvent, subscribe};
 pub use mounts::unmount_under;

@@ -93,7 +93,7 @@ fn message_path(container: &Container) -> &str {
     }
 }
 
-fn linux_resources(ctx: &Context, pod: &Pod, container: &Container) -> LinuxContainerResources {
+pub fn linux_resources(ctx: &Context, pod: &Pod, container: &Container) -> LinuxContainerResources {
     let own = &container.resources;
     let milli = |amount: Option<&Quantity>| amount.map_or(0, Quantity::milli_value);
     let asked = own.requests.get("cpu").or_else(|| own.limits.get("cpu"));

@@ -40,9 +40,15 @@ async fn look(ctx: &Context, monitor: &mut Monitor) {
         return;
     }
     let seen = observations(ctx);
+    let now = worker::now();
+    // Pods are asked what they use only when something is short.
+    let at_ease = monitor.look(now, &seen, &[], false);
+    ctx.set_pressure(at_ease.conditions.clone());
+    if at_ease.conditions.is_empty() {
+        return;
+    }
     let candidates = candidates(ctx);
-    let mut verdict = monitor.look(worker::now(), &seen, &candidates, false);
-    ctx.set_pressure(verdict.conditions.clone());
+    let mut verdict = monitor.look(now, &seen, &candidates, false);
     if verdict.reclaim_disk {
         image_gc::free_all(ctx).await;
         verdict = monitor.look(worker::now(), &observations(ctx), &candidates, true);

@@ -90,10 +90,21 @@ fn is_pause(tags: &[String]) -> bool {
 
 /// The images of all containers that the runtime has, running or not.
 async fn used(ctx: &Context) -> Result<BTreeSet<String>, container_runtime::Error> {
+    let mut mounted = BTreeSet::new();
+    for pod in ctx.pods() {
+        for source in pod.spec.volumes.iter().filter_map(|volume| volume.volume_source.image.as_ref()) {
+            if let Ok(name) = crate::images::with_tag(&source.reference)
+                && let Some(known) = crate::images::find(ctx, &name).await?
+            {
+                mounted.insert(known.id);
+            }
+        }
+    }
     let list = ctx.runtime.list_containers(ListContainersRequest::default()).await?.containers;
     Ok(list
         .into_iter()
         .flat_map(|one| [one.image_id, one.image_ref, one.image.unwrap_or_default().image])
+        .chain(mounted)
         .filter(|id| !id.is_empty())
         .collect())
 }

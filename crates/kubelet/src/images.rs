@@ -15,6 +15,8 @@ pub struct Known {
     pub uid: Option<i64>,
     pub username: String,
     pub size: u64,
+    /// With tags, then with digests.
+    pub names: Vec<String>,
 }
 
 pub async fn find(ctx: &Context, image: &str) -> Result<Option<Known>, Error> {
@@ -25,6 +27,7 @@ pub async fn find(ctx: &Context, image: &str) -> Result<Option<Known>, Error> {
         uid: image.uid.map(|uid| uid.value),
         username: image.username,
         size: image.size,
+        names: image.repo_tags.into_iter().chain(image.repo_digests).collect(),
     }))
 }
 

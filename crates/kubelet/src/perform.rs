@@ -15,6 +15,10 @@ const CGROUP_LOOK: Duration = Duration::from_millis(20);
 /// A hook after the start may take as long as it likes; this bounds a forgotten one.
 const POST_START_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// What is left of a pod's volumes is taken back with so many tries, so far apart; the next start tries again.
+const RELEASES_MAX: u32 = 60;
+const RELEASE_AGAIN: Duration = Duration::from_secs(10);
+
 /// What a container's start needs to know.
 pub struct Start {
     pub container: String,
@@ -124,6 +128,27 @@ fn link_path(ctx: &Context, pod: &str, namespace: &str, container: &str, id: &st
     ctx.settings.container_logs_dir.join(format!("{pod}_{namespace}_{container}-{id}.log"))
 }
 
+/// Gives a running container other resources: the pod's group first where it grows, last where it shrinks.
+pub async fn resize(ctx: &Context, pod: &Pod, name: &str, id: &str) -> Result<String, Failure> {
+    let fault = |words: String| Failure::of("ResizeError", words);
+    let Some(container) = pods::spec::find(&pod.spec, name) else {
+        return Err(fault(format!("container {name} is not in the pod")));
+    };
+    let wanted = container::linux_resources(ctx, pod, &container);
+    // A pod's group must hold what its container is given; a group that is to shrink refuses that until its container has.
+    let grown = sandbox::create_cgroup(&ctx.settings, pod);
+    let request = UpdateContainerResourcesRequest {
+        container_id: id.into(),
+        linux: Some(wanted),
+        ..UpdateContainerResourcesRequest::default()
+    };
+    ctx.runtime.update_container_resources(request).await.map_err(|error| fault(error.description()))?;
+    if grown.is_err() {
+        sandbox::create_cgroup(&ctx.settings, pod).map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(String::new())
+}
+
 /// The hook before the stop, then the stop; the hook's time counts against the grace.
 pub async fn stop(ctx: &Context, pod: &Pod, stop: &Stop) -> Result<String, Failure> {
     events::record(ctx, pod, Some(&stop.container), false, "Killing", &stop.message);
@@ -224,9 +249,16 @@ pub async fn finish(ctx: &Context, uid: &str) {
             tracing::warn!(sandbox = sandbox.id, %error, "Failed to remove a pod sandbox");
         }
     }
-    if let Err(words) = volumes::release(ctx, uid).await {
-        tracing::warn!(uid, words, "Failed to unmount a pod's volumes");
-        return;
+    // A driver may not have registered yet since this process began.
+    for attempt in 1..=RELEASES_MAX {
+        match volumes::release(ctx, uid).await {
+            Ok(()) => break,
+            Err(words) => tracing::warn!(uid, attempt, words, "Failed to unmount a pod's volumes"),
+        }
+        if attempt == RELEASES_MAX {
+            return;
+        }
+        tokio::time::sleep(RELEASE_AGAIN).await;
     }
     let _ = std::fs::remove_dir_all(ctx.settings.pod_dir(uid));
     remove_log_dir(ctx, uid);

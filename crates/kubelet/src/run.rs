@@ -83,6 +83,9 @@ impl Context {
         self.tokens.forget(uid);
         let pods = self.pods();
         self.references.retain(&pods);
+        for handle in self.handles() {
+            handle.nudge(Message::Room);
+        }
     }
     /// A volume is about to be mounted: it must not be detached.
     pub fn use_volume(&self, unique: &str) {
@@ -128,6 +131,15 @@ impl Context {
     /// The pods that the node has taken.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         self.workers.lock().values().map(|handle| handle.pod.clone()).collect()
+    }
+    /// The pods with the resources that they were given.
+    pub fn allocations(&self) -> Vec<Arc<Pod>> {
+        self.workers.lock().values().map(|handle| handle.allocated.clone()).collect()
+    }
+    /// A pod was given what it asks for.
+    pub(crate) fn allocate(&self, pod: &Arc<Pod>) {
+        let mut workers = self.workers.lock();
+        workers.entry(pod.metadata.uid.clone()).and_modify(|handle| handle.allocated = pod.clone());
     }
     pub(crate) fn adopt(&self, uid: &str, handle: Handle) {
         self.workers.lock().insert(uid.to_string(), handle);

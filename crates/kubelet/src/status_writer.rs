@@ -116,6 +116,14 @@ fn document(status: &PodStatus) -> Value {
         }
         condition.as_object_mut().map(|fields| fields.entry("lastProbeTime").or_insert(Value::Null));
     }
+    // Conditions are merged by their type: those of ours that come and go have to be taken back.
+    if let Some(list) = value["conditions"].as_array_mut() {
+        for kind in ["PodResizePending", "PodResizeInProgress"] {
+            if !list.iter().any(|one| one["type"] == kind) {
+                list.push(json!({ "$patch": "delete", "type": kind }));
+            }
+        }
+    }
     // Addresses are merged by their text: the lists are replaced as a whole instead.
     for list in ["podIPs", "hostIPs"] {
         if let Some(items) = value.get_mut(list).and_then(Value::as_array_mut) {

@@ -37,6 +37,8 @@ pub enum Message {
         outcome: Outcome,
     },
     ReferencesChanged,
+    /// Another pod has left its place.
+    Room,
     /// The node has run out of something: this pod goes.
     Evict {
         reason: String,
@@ -49,10 +51,16 @@ pub enum Message {
 #[derive(Clone)]
 pub struct Handle {
     pub pod: Arc<Pod>,
+    /// The pod with the resources that it was given.
+    pub allocated: Arc<Pod>,
     sender: mpsc::Sender<Message>,
 }
 
 impl Handle {
+    /// Tells, where the task has room to hear it.
+    pub fn nudge(&self, message: Message) {
+        let _ = self.sender.try_send(message);
+    }
     pub async fn send(&self, message: Message) {
         let _ = self.sender.send(message).await;
     }
@@ -72,7 +80,11 @@ struct Worker {
 /// Starts a pod's task; it ends when the pod is finished, or with the process.
 pub fn start(ctx: &Arc<Context>, pod: Arc<Pod>, verdict: Option<(String, String)>) -> Handle {
     let (sender, inbox) = mpsc::channel(MESSAGES_MAX);
-    let handle = Handle { pod: pod.clone(), sender: sender.clone() };
+    let handle = Handle {
+        pod: pod.clone(),
+        allocated: Arc::new(pods::resize::with(&pod, &pods::resize::given(&pod))),
+        sender: sender.clone(),
+    };
     let ctx = ctx.clone();
     tokio::spawn(async move {
         let token = ctx.token.clone();
@@ -110,6 +122,7 @@ async fn run(
         None => Input::Desired(pod),
     };
     worker.step(first);
+    worker.answer_resize();
     while worker.machine.phase() != Phase::Finished {
         worker.turn().await;
     }
@@ -164,6 +177,7 @@ impl Worker {
                 let changed = old.metadata.labels != pod.metadata.labels
                     || old.metadata.annotations != pod.metadata.annotations;
                 self.step(Input::Desired(pod));
+                self.answer_resize();
                 if changed {
                     self.refresh_volumes();
                 }
@@ -178,11 +192,26 @@ impl Worker {
             Message::Evict { reason, message, grace_seconds } => {
                 self.step(Input::Evict { reason, message, grace_seconds: Some(grace_seconds) });
             }
+            Message::Room => self.answer_resize(),
             Message::ReferencesChanged => {
                 self.step(Input::Retry);
                 self.refresh_volumes();
             }
         }
+    }
+
+    /// Answers a wish for other resources: whether the node can give them is for the node to say.
+    fn answer_resize(&mut self) {
+        if !self.machine.wants_resize() {
+            return;
+        }
+        let pod = self.machine.pod().clone();
+        let answer = pods::resize::judge(&pod, &self.ctx.allocatable(), &self.ctx.allocations());
+        if answer == pods::resize::Answer::Accepted {
+            self.ctx.allocate(&pod);
+        }
+        tracing::info!(pod = %pods::spec::describe(&pod), ?answer, "Answered a resize");
+        self.step(Input::Resize(answer));
     }
 
     async fn look(&mut self) {
@@ -215,7 +244,9 @@ impl Worker {
                 }
                 self.step(Input::Done { op, result, observed: None });
             }
-            Op::Pull(_) | Op::Cleanup | Op::Delete => self.step(Input::Done { op, result, observed: None }),
+            Op::Pull(_) | Op::Resize(_) | Op::Cleanup | Op::Delete => {
+                self.step(Input::Done { op, result, observed: None })
+            }
             _ => {
                 let observed = look(&self.ctx, &self.machine.pod().metadata.uid).await;
                 self.step(Input::Done { op, result, observed: Some(observed) });
@@ -230,7 +261,8 @@ impl Worker {
             return;
         }
         self.refresh = volumes::refresh_after(self.machine.pod()).map(|wait| Instant::now() + wait);
-        let (ctx, pod) = (self.ctx.clone(), perform::with_status(self.machine.pod(), self.machine.status()));
+        let (ctx, pod) =
+            (self.ctx.clone(), perform::with_status(&self.machine.allocated(), self.machine.status()));
         tokio::spawn(async move {
             if let Err(words) = volumes::refresh(&ctx, &pod).await {
                 tracing::debug!(pod = %pods::spec::describe(&pod), words, "Failed to refresh a pod's volumes");
@@ -247,7 +279,7 @@ impl Worker {
     }
 
     fn perform(&mut self, now: i64, effect: Effect) {
-        let pod = perform::with_status(self.machine.pod(), self.machine.status());
+        let pod = perform::with_status(&self.machine.allocated(), self.machine.status());
         let ctx = self.ctx.clone();
         match effect {
             Effect::ArmTimer { at } => {
@@ -273,6 +305,10 @@ impl Worker {
                 let start =
                     perform::Start { container: container.clone(), attempt, sandbox_id, image_id, target };
                 self.run(Op::Start(container), async move { perform::start(&ctx, &pod, &start).await });
+            }
+            Effect::Resize { container, id } => {
+                let op = Op::Resize(container.clone());
+                self.run(op, async move { perform::resize(&ctx, &pod, &container, &id).await });
             }
             Effect::Stop(stop) => {
                 let op = Op::Stop(stop.id.clone());

@@ -2,6 +2,7 @@
 
 use crate::Millis;
 use crate::probes::{Outcome, ProbeKind};
+use crate::resize::Answer;
 use api::core::v1::{Pod, PodStatus};
 use std::sync::Arc;
 
@@ -72,6 +73,7 @@ pub enum Op {
     Sandbox,
     Pull(String),
     Start(String),
+    Resize(String),
     /// By container id.
     Stop(String),
     /// By sandbox id.
@@ -126,6 +128,8 @@ pub enum Input {
         /// A pod that ran is disrupted, with so much grace; `None` for one that was turned away.
         grace_seconds: Option<i64>,
     },
+    /// What the node says to the resources that the pod asks for.
+    Resize(Answer),
     /// A referenced object changed: what failed for want of it may be tried at once.
     Retry,
 }
@@ -155,6 +159,11 @@ pub enum Effect {
         attempt: u32,
         sandbox_id: String,
         image_id: String,
+    },
+    /// Gives a running container the resources that are allocated to it.
+    Resize {
+        container: String,
+        id: String,
     },
     Stop(Stop),
     StopSandbox {

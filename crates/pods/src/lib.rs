@@ -13,6 +13,7 @@ pub mod image_gc;
 mod input;
 mod machine;
 pub mod probes;
+pub mod resize;
 pub mod resources;
 pub mod spec;
 pub mod status;

@@ -4,7 +4,8 @@ use crate::actions::{self, Health};
 use crate::backoff::{self, Backoff};
 use crate::input::{Container as Seen, Effect, Failure, Input, Observed, Op, State, Stop};
 use crate::probes::{self, KINDS, Outcome, ProbeKind, Watch};
-use crate::status::{self, Facts};
+use crate::resize::{self, Answer, Given};
+use crate::status::{self, Facts, Resizing};
 use crate::{Millis, spec};
 use api::core::v1::{Container, Pod, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +77,15 @@ pub struct Machine {
     verdict: Option<(String, String)>,
     /// The grace of an eviction.
     eviction_grace: Option<i64>,
+    /// What the node has taken on, and what the runtime has been told.
+    allocated: Given,
+    actuated: Given,
+    /// What the starts and changes under way tell it.
+    telling: Given,
+    /// The answer to a wish that was not taken on.
+    unmet: Option<Answer>,
+    resize_retry: Retry,
+    resize_fault: Option<String>,
     status: PodStatus,
     armed: Option<Millis>,
     due: Option<Millis>,
@@ -88,7 +98,14 @@ impl Machine {
     /// A pod new to this process. `observed` is what the runtime already has of it.
     pub fn new(pod: Arc<Pod>, host_ips: Vec<String>, observed: Observed) -> Self {
         let status = pod.status.clone();
+        let allocated = resize::given(&pod);
         Machine {
+            actuated: allocated.clone(),
+            allocated,
+            telling: Given::new(),
+            unmet: None,
+            resize_retry: Retry::default(),
+            resize_fault: None,
             pod,
             host_ips,
             phase: Phase::Syncing,
@@ -115,6 +132,17 @@ impl Machine {
     }
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+    /// The pod with the resources that are allocated to it.
+    pub fn allocated(&self) -> Arc<Pod> {
+        match resize::differs(&self.allocated, &resize::wanted(&self.pod)) {
+            true => Arc::new(resize::with(&self.pod, &self.allocated)),
+            false => self.pod.clone(),
+        }
+    }
+    /// Whether the pod asks for other resources than were allocated, so that the node has to answer.
+    pub fn wants_resize(&self) -> bool {
+        self.phase == Phase::Syncing && resize::differs(&self.allocated, &resize::wanted(&self.pod))
     }
     /// The status as last computed.
     pub fn status(&self) -> &PodStatus {
@@ -165,6 +193,13 @@ impl Machine {
                     self.eviction_grace = grace_seconds;
                 }
             }
+            Input::Resize(Answer::Accepted) => {
+                self.allocated = resize::wanted(&self.pod);
+                self.unmet = None;
+                self.resize_retry = Retry::default();
+                self.resize_fault = None;
+            }
+            Input::Resize(answer) => self.unmet = Some(answer),
             Input::Retry => {
                 self.volumes_retry = Retry::default();
                 self.tracks.values_mut().for_each(|track| track.retry_at = None);
@@ -193,7 +228,16 @@ impl Machine {
                 track.pull = None;
             }
             (Op::Pull(name), Err(failure)) => self.pull_failed(now, &name, failure, effects),
+            (Op::Resize(name), Ok(_)) => {
+                self.resize_fault = None;
+                self.told(&name);
+            }
+            (Op::Resize(_), Err(failure)) => {
+                self.resize_retry.fail(now, SANDBOX_RETRY_MAX);
+                self.resize_fault = Some(failure.message);
+            }
             (Op::Start(name), Ok(_)) => {
+                self.told(&name);
                 // Started, and already gone from the runtime: not to be tried again in a loop.
                 let vanished = self.observed.newest(&name).is_none();
                 let track = self.tracks.entry(name).or_default();
@@ -226,6 +270,19 @@ impl Machine {
             (Op::Delete, Ok(_)) => self.deleted = true,
             (Op::Cleanup | Op::Delete, Err(_)) => self.volumes_retry.fail(now, SANDBOX_RETRY_MAX),
             _ => {}
+        }
+    }
+
+    /// The runtime has what it was told of a container's resources.
+    fn told(&mut self, name: &str) {
+        if let Some(own) = self.telling.remove(name) {
+            self.actuated.insert(name.into(), own);
+        }
+    }
+
+    fn tell(&mut self, name: &str) {
+        if let Some(own) = self.allocated.get(name) {
+            self.telling.insert(name.into(), own.clone());
         }
     }
 
@@ -373,8 +430,41 @@ impl Machine {
                 track.waiting = None;
             }
         }
+        self.resize(now, effects);
         self.collect(effects);
         self.run_probes(now, effects);
+    }
+
+    /// Gives running containers what is allocated to them; those that have to start anew for it are stopped.
+    fn resize(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        if !self.wants_resize() {
+            // The wish was taken back, or met.
+            self.unmet = None;
+        }
+        for (name, new) in self.allocated.clone() {
+            let Some(old) =
+                self.actuated.get(&name).filter(|old| !resize::changed(old, &new).is_empty()).cloned()
+            else {
+                continue;
+            };
+            let running = self.observed.newest(&name).filter(|seen| seen.state == State::Running);
+            let (Some(seen), Some(container)) = (running.cloned(), self.container(&name)) else { continue };
+            if resize::needs_restart(&container, &old, &new) {
+                let stop = Stop {
+                    container: name.clone(),
+                    id: seen.id,
+                    grace_seconds: self.pod.spec.termination_grace_period_seconds.unwrap_or(30),
+                    message: format!("Container {name} resize requires restart"),
+                };
+                self.stop(stop, effects);
+                continue;
+            }
+            let op = Op::Resize(name.clone());
+            if self.may(&op, now, self.resize_retry.at) {
+                self.tell(&name);
+                self.begin(op, Effect::Resize { container: name, id: seen.id }, effects);
+            }
+        }
     }
 
     /// Whether a piece of work may begin: not under way, and its wait over.
@@ -442,6 +532,7 @@ impl Machine {
         }
         let attempt = self.next_attempt(name);
         let sandbox_id = sandbox.id.clone();
+        self.tell(name);
         self.begin(start, Effect::Start { container: name.into(), attempt, sandbox_id, image_id }, effects);
     }
 
@@ -674,6 +765,12 @@ impl Machine {
                 .filter(|_| ended)
                 .map(|(reason, message)| (reason.as_str(), message.as_str())),
             disrupted: self.eviction_grace.is_some(),
+            resizing: Resizing {
+                allocated: &self.allocated,
+                actuated: &self.actuated,
+                unmet: self.unmet.as_ref(),
+                fault: self.resize_fault.as_deref(),
+            },
             ending: self.phase != Phase::Syncing,
             ended,
             host_ips: &self.host_ips,

@@ -1,6 +1,7 @@
 //! The status of a pod from what the runtime has: container states, phase and conditions, as upstream derives them.
 
 use crate::input::{Container as Seen, Failure, Observed, State};
+use crate::resize::{self, Answer, Given};
 use crate::{Millis, actions, resources, spec, to_time};
 use api::core::v1::*;
 use meta::Time;
@@ -19,7 +20,23 @@ mod reasons {
 }
 
 /// Conditions that the node owns; all others are kept as the API has them.
-const OWNED: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+const OWNED: [&str; 6] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
+
+/// How far a change of resources is.
+pub struct Resizing<'a> {
+    pub allocated: &'a Given,
+    pub actuated: &'a Given,
+    pub unmet: Option<&'a Answer>,
+    /// Why the runtime could not be told.
+    pub fault: Option<&'a str>,
+}
 
 /// Everything a status is made from.
 pub struct Facts<'a> {
@@ -31,6 +48,7 @@ pub struct Facts<'a> {
     pub health: &'a BTreeMap<String, (bool, bool)>,
     /// The reason and message with which the node failed the pod.
     pub verdict: Option<(&'a str, &'a str)>,
+    pub resizing: Resizing<'a>,
     /// The node ends the pod for want of resources.
     pub disrupted: bool,
     /// Its containers will not be started again, whatever the policy.
@@ -127,7 +145,13 @@ fn container_status(facts: &Facts<'_>, container: &Container, init: bool) -> Con
     let mut status = ContainerStatus {
         name: name.clone(),
         image: container.image.clone(),
-        resources: None,
+        resources: resources_of(facts, container),
+        allocated_resources: facts
+            .resizing
+            .allocated
+            .get(name)
+            .map(|own| own.requests.clone())
+            .unwrap_or_default(),
         volume_mounts: container.volume_mounts.iter().map(mount_status).collect(),
         started: Some(false),
         ..ContainerStatus::default()
@@ -170,6 +194,14 @@ fn container_status(facts: &Facts<'_>, container: &Container, init: bool) -> Con
     }
     judge(facts, container, init, &mut status);
     status
+}
+
+/// What the runtime has of a running container; what it will have of another.
+fn resources_of(facts: &Facts<'_>, container: &Container) -> Option<Box<ResourceRequirements>> {
+    let running = facts.observed.newest(&container.name).is_some_and(|seen| seen.state == State::Running);
+    let list = if running { facts.resizing.actuated } else { facts.resizing.allocated };
+    let own = list.get(&container.name)?;
+    Some(Box::new(ResourceRequirements { claims: Vec::new(), ..own.clone() }))
 }
 
 fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
@@ -312,6 +344,7 @@ fn conditions(facts: &Facts<'_>, status: &mut PodStatus) {
     let containers = containers_ready(facts, status);
     own.push(ready(facts, &containers));
     own.push(containers);
+    own.extend(resize_conditions(facts));
     let kept = facts.pod.status.conditions.iter().filter(|one| !OWNED.contains(&one.r#type.as_str()));
     let mut all: Vec<PodCondition> = kept.cloned().collect();
     if let (true, Some((_, message))) = (facts.disrupted, facts.verdict) {
@@ -351,6 +384,35 @@ fn conditions(facts: &Facts<'_>, status: &mut PodStatus) {
         _ => 5,
     });
     status.conditions = all;
+}
+
+/// A wish that waits, and a change under way.
+fn resize_conditions(facts: &Facts<'_>) -> Vec<PodCondition> {
+    if facts.ending {
+        return Vec::new();
+    }
+    let mut list = Vec::new();
+    let resizing = &facts.resizing;
+    match resizing.unmet {
+        Some(Answer::Deferred(why)) => {
+            list.push(condition("PodResizePending", true, "Deferred", why.clone()))
+        }
+        Some(Answer::Infeasible(why)) => {
+            list.push(condition("PodResizePending", true, "Infeasible", why.clone()));
+        }
+        Some(Answer::Accepted) | None => {}
+    }
+    let running =
+        |name: &String| facts.observed.newest(name).is_some_and(|seen| seen.state == State::Running);
+    let under_way = resizing.allocated.iter().any(|(name, new)| {
+        let old = resizing.actuated.get(name);
+        running(name) && old.is_some_and(|old| !resize::changed(old, new).is_empty())
+    });
+    if under_way {
+        let (reason, message) = resizing.fault.map_or(("", ""), |fault| ("Error", fault));
+        list.push(condition("PodResizeInProgress", true, reason, message.into()));
+    }
+    list
 }
 
 fn condition(kind: &str, value: bool, reason: &str, message: String) -> PodCondition {

@@ -3,6 +3,7 @@
 
 use api::core::v1::{Pod, PodStatus};
 use expect_test::{Expect, expect};
+use pods::resize::Answer;
 use pods::{
     Container, Effect, Failure, Input, Machine, Observed, Op, Outcome, Phase, ProbeKind, Sandbox, State,
 };
@@ -125,6 +126,10 @@ impl Model {
                 let outcome = if success { Outcome::Success } else { Outcome::Failure("no".into()) };
                 Some(Input::Probe { container, container_id, kind, outcome })
             }
+            Effect::Resize { container, id } => {
+                self.line(&format!("resize {id}"));
+                self.done(Op::Resize(container), "")
+            }
             Effect::Collect { id } => {
                 self.line(&format!("collect {id}"));
                 self.world.containers.retain(|one| one.id != id);
@@ -218,6 +223,16 @@ impl Model {
                 self.pod.metadata.deletion_grace_period_seconds = grace.parse().ok();
                 self.input(Input::Desired(Arc::new(self.pod.clone())));
             }
+            ["resources", text] => {
+                let text = text.replace(';', ", ").replace('=', ": ");
+                let json = api::codec::yaml_to_json(text.as_bytes()).unwrap();
+                let resources = api::codec::from_json(&json).unwrap();
+                self.pod.spec.containers[0].resources = resources;
+                self.pod.metadata.generation += 1;
+                self.input(Input::Desired(Arc::new(self.pod.clone())));
+            }
+            ["answer", "yes"] => self.input(Input::Resize(Answer::Accepted)),
+            ["answer", "later", why] => self.input(Input::Resize(Answer::Deferred(why.to_string()))),
             ["removed"] => self.input(Input::Removed),
             ["evict", reason, message] => {
                 self.input(Input::Evict {
@@ -780,4 +795,50 @@ spec:
 #[test]
 fn kinds_print_as_upstream() {
     assert_eq!(ProbeKind::Liveness.to_string(), "Liveness");
+}
+
+#[test]
+fn resources_change_in_place_or_with_a_restart() {
+    let pod = "
+metadata: {name: p}
+spec:
+  containers:
+  - name: c
+    image: i
+    resources: {requests: {cpu: 100m, memory: 64Mi}}
+    resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]
+";
+    check(
+        pod,
+        "sync\n resources {requests={cpu=200m;memory=64Mi}}\n answer later full\n answer yes\n resources {requests={cpu=200m;memory=128Mi}}\n answer yes\n exit c-0 0\n wait 30",
+        expect![[r#"
+            0.000 > sync
+            0.000 prepare volumes
+            0.000 create sandbox 0
+            0.000 pull c
+            0.000 status Pending ["Initialized"] | c #0 ContainerCreating
+            0.000 status Pending ["PodReadyToStartContainers", "Initialized"] | c #0 ContainerCreating
+            0.000 start c 0 in s0
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > resources {requests={cpu=200m;memory=64Mi}}
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > answer later full
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizePending"] | c #0 Running+ready
+            0.000 > answer yes
+            0.000 resize c-0
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizeInProgress"] | c #0 Running+ready
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > resources {requests={cpu=200m;memory=128Mi}}
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
+            0.000 > answer yes
+            0.000 stop c-0 grace 30: Container c resize requires restart
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizeInProgress"] | c #0 Running+ready
+            0.000 pull c
+            0.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Error 143
+            0.000 start c 1 in s0
+            0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #1 Running+ready
+            0.000 > exit c-0 0
+            0.000 > wait 30
+        "#]],
+    );
 }

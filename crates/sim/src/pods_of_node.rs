@@ -107,6 +107,10 @@ impl PodsOfNode {
             self.stats.pods.fetch_add(1, Ordering::Relaxed);
         }
         self.input(now, &uid, Input::Desired(pod));
+        // A simulated node has room for everything.
+        if self.pods.get(&uid).is_some_and(|entry| entry.machine.wants_resize()) {
+            self.input(now, &uid, Input::Resize(pods::resize::Answer::Accepted));
+        }
     }
 
     /// The API has the pod of this uid no more.
@@ -222,6 +226,7 @@ impl PodsOfNode {
         match effect {
             Effect::PrepareVolumes => inputs.push_back(done(Op::Volumes, None)),
             Effect::Cleanup => inputs.push_back(done(Op::Cleanup, None)),
+            Effect::Resize { container, .. } => inputs.push_back(done(Op::Resize(container), None)),
             Effect::CreateSandbox { attempt } => {
                 self.later(now, runtime::about(start / SANDBOX_PART), uid, Work::Sandbox { attempt });
             }

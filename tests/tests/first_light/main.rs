@@ -41,6 +41,7 @@ const SCENARIOS: &[Scenario] = &[
     ("work is done", node::work_is_done),
     ("volumes come and go", volumes::come_and_go),
     ("volumes keep data", volumes::keep_data),
+    ("sizes change", volumes::sizes_change),
     ("bad input is refused", bad_input::refused),
     ("crashes lose nothing", crash::loses_nothing),
 ];

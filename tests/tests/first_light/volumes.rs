@@ -138,6 +138,58 @@ pub fn keep_data(cluster: &Cluster) -> Result<()> {
     })
 }
 
+const RESIZED: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: sizes}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: elastic, namespace: sizes}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: main
+      image: busybox:1.36
+      command: [sleep, "600"]
+      resources: {requests: {cpu: 50m, memory: 32Mi}, limits: {cpu: 100m, memory: 64Mi}}
+      volumeMounts: [{name: files, mountPath: /files}]
+  volumes:
+    - {name: files, image: {reference: "busybox:1.36", pullPolicy: IfNotPresent}}
+"#;
+
+/// A pod gets more without a restart, and is told where it asks for too much; its image volume has the image's files.
+pub fn sizes_change(cluster: &Cluster) -> Result<()> {
+    cluster.apply(RESIZED)?;
+    runs(cluster, "sizes", "elastic")?;
+    let files = cluster.kubectl(&["-n", "sizes", "exec", "elastic", "--", "ls", "/files/bin"])?;
+    ensure!(files.contains("busybox"), "the image volume holds {files:?}");
+    let resize = |cpu: &str| {
+        let patch = format!(
+            r#"{{"spec":{{"containers":[{{"name":"main","resources":{{"requests":{{"cpu":"{cpu}"}},"limits":{{"cpu":"{cpu}"}}}}}}]}}}}"#
+        );
+        cluster.kubectl(&["-n", "sizes", "patch", "pod", "elastic", "--subresource", "resize", "-p", &patch])
+    };
+    let pod = ["-n", "sizes", "pod", "elastic"];
+    resize("200m")?;
+    eventually(10, || {
+        let cpu = cluster.field(&pod, ".status.containerStatuses[0].resources.limits.cpu")?;
+        ensure!(cpu == "200m", "the container has {cpu:?}");
+        Ok(())
+    })?;
+    ensure!(
+        cluster.field(&pod, ".status.containerStatuses[0].restartCount")? == "0",
+        "the container was restarted"
+    );
+    resize("1000")?;
+    eventually(10, || {
+        let reason = cluster.field(&pod, ".status.conditions[?(@.type=='PodResizePending')].reason")?;
+        ensure!(reason == "Infeasible", "the wish for too much is {reason:?}");
+        Ok(())
+    })?;
+    cluster.kubectl(&["delete", "namespace", "sizes", "--timeout=60s"]).map(|_| ())
+}
+
 fn runs(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     let pod = format!("pod/{name}");
     cluster

@@ -7,8 +7,8 @@ use meta::ObjectKey;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long one try waits; upstream's bound for a pod's volumes. The pod tries again after its backoff.
-const WAIT_MAX: Duration = Duration::from_secs(123);
+/// How long one try waits. The pod tries again after its backoff; a pod that is deleted meanwhile waits no longer.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// What the driver's attacher left for the node. `unique`: the volume as the node's status names it.
 pub async fn wait(

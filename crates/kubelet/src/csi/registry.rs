@@ -67,27 +67,27 @@ pub async fn keep(ctx: &Context) {
             return;
         }
     };
+    registered(ctx).await;
     if let Err(words) = write(ctx, |_| {}).await {
         tracing::warn!(words, "Failed to make the node's CSINode");
     }
-    let mut registered: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
     loop {
         let sockets = sockets(&folder);
-        let gone: Vec<PathBuf> =
-            registered.keys().filter(|socket| !sockets.contains(socket)).cloned().collect();
+        let gone: Vec<PathBuf> = known.keys().filter(|socket| !sockets.contains(socket)).cloned().collect();
         for socket in gone {
-            if let Some(name) = registered.remove(&socket) {
+            if let Some(name) = known.remove(&socket) {
                 forget(ctx, &name).await;
             }
         }
         for socket in sockets {
-            if registered.contains_key(&socket) {
+            if known.contains_key(&socket) {
                 continue;
             }
             match register(ctx, &socket).await {
                 Ok(Some(name)) => {
                     tracing::info!(driver = name, "Registered CSI driver");
-                    registered.insert(socket, name);
+                    known.insert(socket, name);
                 }
                 Ok(None) => {}
                 Err(words) => {
@@ -99,6 +99,17 @@ pub async fn keep(ctx: &Context) {
             return;
         }
         tokio::time::sleep(SETTLE).await;
+    }
+}
+
+/// Waits until the API has the node: what is said of its drivers hangs on it.
+async fn registered(ctx: &Context) {
+    let key = ObjectKey::cluster(ctx.settings.node_name.as_str());
+    let mut changes = ctx.views.subscribe();
+    while ctx.views.view().get::<Node>(&key).is_none() {
+        if changes.recv().await.is_none() {
+            return;
+        }
     }
 }
 

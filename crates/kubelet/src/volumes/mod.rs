@@ -3,6 +3,7 @@
 mod atomic;
 mod claims;
 mod content;
+mod image;
 mod mounts;
 mod owner;
 
@@ -25,6 +26,9 @@ pub fn folder(ctx: &Context, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
     }
     if claims::is_claim(volume) {
         return Some(claims::link(ctx, pod, &volume.name));
+    }
+    if source.image.is_some() {
+        return Some(image::target(ctx, pod, &volume.name));
     }
     if source.csi.is_some() {
         return Some(csi::inline_target(ctx, pod, &volume.name));
@@ -64,6 +68,9 @@ async fn prepare_one(ctx: &Context, pod: &Pod, volume: &Volume) -> Result<(), St
     }
     if claims::is_claim(volume) {
         return claims::prepare(ctx, pod, volume).await;
+    }
+    if let Some(source) = &source.image {
+        return image::prepare(ctx, pod, volume, source).await;
     }
     if source.csi.is_some() {
         return csi::publish_inline(ctx, pod, volume).await;
@@ -110,6 +117,7 @@ pub fn refresh_after(pod: &Pod) -> Option<Duration> {
 /// Unmounts and removes a pod's volumes.
 pub async fn release(ctx: &Context, uid: &str) -> Result<(), String> {
     csi::release(ctx, uid).await?;
+    image::release(ctx, uid).await?;
     let dir = ctx.settings.pod_dir(uid);
     container_runtime::unmount_under(&dir);
     match std::fs::remove_dir_all(dir.join("volumes")) {

@@ -89,7 +89,8 @@ fn one(
     let content = source.config_map.is_some()
         || source.secret.is_some()
         || source.projected.is_some()
-        || source.downward_api.is_some();
+        || source.downward_api.is_some()
+        || source.image.is_some();
     Ok(Mount {
         container_path: path,
         host_path: host_path.to_string_lossy().into(),
