@@ -36,6 +36,10 @@ impl Cluster {
     /// Starts the server again, on what is there.
     pub fn start(&self) -> Result<String> {
         let mut args = vec!["up".to_string(), format!("--secure-port={}", self.port)];
+        // A machine that builds has a full disk, which is not what is tested: neither pods nor images are to go for it.
+        for flag in ["--eviction-hard=nodefs.available<1%", "--image-gc-high-threshold=100"] {
+            args.push(format!("--component-flag=kubelet:{flag}"));
+        }
         args.extend(self.etcd.iter().map(|etcd| format!("--etcd-servers={}", etcd.endpoint)));
         self.timonel(&args.iter().map(String::as_str).collect::<Vec<_>>())
     }
