@@ -326,6 +326,20 @@ impl Client {
         decode_as(object, &self.call(Method::PUT, &path, ACCEPT, Some(protobuf(object.as_dyn()))).await?)
     }
 
+    /// Replaces a subresource that has a kind of its own (`scale`); answers with the metadata of what stands now.
+    pub async fn replace_at(
+        &self,
+        path: &ResourcePath,
+        key: &ObjectKey,
+        subresource: &str,
+        body: &dyn meta::Message,
+    ) -> Result<ObjectMeta, Error> {
+        let path = path.object(&key.namespace, &key.name, subresource)?;
+        let body = (JSON, Bytes::from(api::codec::to_value(body).to_string()));
+        let answer = self.call(Method::PUT, &path, JSON, Some(body)).await?;
+        decode::<PartialObjectMetadata>(&answer).map(|object| object.metadata)
+    }
+
     /// Patches an object or a subresource; answers with the metadata of what stands now.
     pub async fn patch_at(
         &self,

@@ -127,7 +127,7 @@ impl Hands<'_> {
             }
         }
         let text = error.chain();
-        if error.is_conflict() {
+        if error.is_conflict() || (error.is_not_found() && verb == "update") {
             debug!(controller = self.controller, verb, cause = text, "Lost a race to write");
         } else {
             warn!(controller = self.controller, verb, cause = text, "Failed to write");
@@ -173,6 +173,14 @@ impl Hands<'_> {
             }
             Action::Delete { target, propagation, grace_seconds } => {
                 self.delete(target, *propagation, *grace_seconds).await
+            }
+            Action::Rescale { target, scale } => {
+                let written = self
+                    .client
+                    .replace_at(&path_of(target), &target.key, "scale", scale.as_ref() as &dyn meta::Message)
+                    .await?;
+                let revision = written.resource_version.parse().unwrap_or(0);
+                Ok((written.name, Written::Seen(Some(reached_target(target, revision)))))
             }
             Action::Review(review) => {
                 let answer = self.client.create(review.as_ref()).await?;
@@ -255,6 +263,7 @@ fn sort_of(step: &Step) -> Sort {
         Action::Update(_)
         | Action::UpdateSub { .. }
         | Action::Patch { .. }
+        | Action::Rescale { .. }
         | Action::Review(_)
         | Action::Query(_)
         | Action::Errand(_)
@@ -267,7 +276,7 @@ fn verb_of(action: &Action) -> &'static str {
         Action::Create(_) | Action::Review(_) => "create",
         Action::Query(_) => "get",
         Action::Errand(_) => "sign",
-        Action::Update(_) | Action::UpdateSub { .. } => "update",
+        Action::Update(_) | Action::UpdateSub { .. } | Action::Rescale { .. } => "update",
         Action::Patch { .. } => "patch",
         Action::Delete { .. } => "delete",
         Action::ClearNamespace { .. } => "deletecollection",

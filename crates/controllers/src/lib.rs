@@ -20,6 +20,7 @@ pub mod endpointslicemirroring;
 pub mod ephemeral;
 pub mod expander;
 pub mod garbagecollector;
+pub mod horizontalpodautoscaler;
 pub mod job;
 pub mod localpath;
 pub mod namespace;

@@ -1,6 +1,7 @@
 //! What a controller decides: a list of steps that can be printed, compared and carried out without a further thought.
 
 use api::authorization::v1::SubjectAccessReview;
+use api::autoscaling::v1::Scale;
 use api::core::v1::ObjectReference;
 use api::{Object, Typed};
 use meta::ObjectKey;
@@ -68,6 +69,11 @@ pub enum Action {
         target: Target,
         propagation: Option<Propagation>,
         grace_seconds: Option<i64>,
+    },
+    /// Replaces the scale of whatever has one, at the resourceVersion it carries.
+    Rescale {
+        target: Target,
+        scale: Box<Scale>,
     },
     /// Asks whether a user may do something; reports the answer.
     Review(Box<SubjectAccessReview>),

@@ -69,6 +69,9 @@ impl fmt::Display for Action {
                 }
                 Ok(())
             }
+            Action::Rescale { target, scale } => {
+                write!(f, "scale {} {} to {}", target.resource.kind, target.key, scale.spec.replicas)
+            }
             Action::Review(review) => {
                 write!(f, "review {}", api::codec::to_value(review.as_ref() as &dyn meta::Message)["spec"])
             }

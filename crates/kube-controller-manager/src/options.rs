@@ -123,6 +123,25 @@ pub struct Options {
     pub mirroring_max_endpoints_per_subset: u32,
 
     #[arg(long, default_value_t = 5)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
+
+    /// How often the metrics of autoscaled targets are looked at.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    /// For how long a higher recommendation holds against a scale down.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// How far usage may be off, as a share of the target, before anything is done.
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// After a pod's start, for how long its processor use may not count.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// After a pod's start, for how long a change of readiness is the first one.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+
+    #[arg(long, default_value_t = 5)]
     pub concurrent_resource_quota_syncs: usize,
 
     /// How often the usage of all quotas is counted anew.

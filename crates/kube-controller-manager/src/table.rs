@@ -18,6 +18,7 @@ use controllers::endpointslicemirroring::EndpointSliceMirroring;
 use controllers::ephemeral::EphemeralVolumes;
 use controllers::expander::VolumeExpander;
 use controllers::garbagecollector::GarbageCollector;
+use controllers::horizontalpodautoscaler::{HorizontalPodAutoscalers, Startup};
 use controllers::job::Jobs;
 use controllers::localpath::LocalPathProvisioner;
 use controllers::namespace::Namespaces;
@@ -88,6 +89,18 @@ pub(crate) fn controllers(options: &Options, keys: &Keys) -> anyhow::Result<Vec<
             options.mirroring_concurrent_service_endpoint_syncs,
         ),
         (Arc::new(Ttl), 1),
+        (
+            Arc::new(HorizontalPodAutoscalers {
+                period_seconds: seconds(options.horizontal_pod_autoscaler_sync_period).max(1),
+                downscale_seconds: seconds(options.horizontal_pod_autoscaler_downscale_stabilization),
+                tolerance: options.horizontal_pod_autoscaler_tolerance,
+                startup: Startup {
+                    cpu_seconds: seconds(options.horizontal_pod_autoscaler_cpu_initialization_period),
+                    readiness_seconds: seconds(options.horizontal_pod_autoscaler_initial_readiness_delay),
+                },
+            }),
+            options.concurrent_horizontal_pod_autoscaler_syncs,
+        ),
         (Arc::new(Namespaces), options.concurrent_namespace_syncs),
         (Arc::new(ServiceAccounts), 1),
         (

@@ -32,11 +32,14 @@ fn check(actual: String, expected: Expect) {
 #[test]
 fn endpoints_made_by_hand_are_mirrored() {
     let mirroring = EndpointSliceMirroring { max_endpoints: 1000 };
-    check(plan(&mirroring, &format!("{SERVICE}{ENDPOINTS}"), "shop/db"), expect![[r#"
+    check(
+        plan(&mirroring, &format!("{SERVICE}{ENDPOINTS}"), "shop/db"),
+        expect![[r#"
         create EndpointSlice {"addressType":"IPv4","apiVersion":"discovery.k8s.io/v1","endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true}},{"addresses":["10.0.0.2"],"conditions":{"ready":false},"hostname":"two"}],"kind":"EndpointSlice","metadata":{"annotations":{"note":"a"},"generateName":"db-","labels":{"endpointslice.kubernetes.io/managed-by":"endpointslicemirroring-controller.k8s.io","kubernetes.io/service-name":"db","tier":"data"},"namespace":"shop","ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"Endpoints","name":"db","uid":"uid-db"}]},"ports":[{"name":"pg","port":5432,"protocol":"TCP"}]}
         create EndpointSlice {"addressType":"IPv6","apiVersion":"discovery.k8s.io/v1","endpoints":[{"addresses":["2001:db8::1"],"conditions":{"ready":true}}],"kind":"EndpointSlice","metadata":{"annotations":{"note":"a"},"generateName":"db-","labels":{"endpointslice.kubernetes.io/managed-by":"endpointslicemirroring-controller.k8s.io","kubernetes.io/service-name":"db","tier":"data"},"namespace":"shop","ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"Endpoints","name":"db","uid":"uid-db"}]},"ports":[{"name":"pg","port":5432,"protocol":"TCP"}]}
         event Warning InvalidIPAddress on Endpoints db: Skipped 1 invalid IP addresses when mirroring to EndpointSlices
-    "#]]);
+    "#]],
+    );
     let slice = "
 ---
 apiVersion: discovery.k8s.io/v1
@@ -46,18 +49,27 @@ addressType: IPv4
 ports: [{name: pg, port: 5432, protocol: TCP}]
 endpoints: [{addresses: [10.0.0.9], conditions: {ready: true}}]
 ";
-    check(plan(&mirroring, &format!("{SERVICE}{ENDPOINTS}{slice}"), "shop/db"), expect![[r#"
+    check(
+        plan(&mirroring, &format!("{SERVICE}{ENDPOINTS}{slice}"), "shop/db"),
+        expect![[r#"
         update EndpointSlice {"addressType":"IPv4","apiVersion":"discovery.k8s.io/v1","endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":true}},{"addresses":["10.0.0.2"],"conditions":{"ready":false},"hostname":"two"}],"kind":"EndpointSlice","metadata":{"annotations":{"note":"a"},"labels":{"endpointslice.kubernetes.io/managed-by":"endpointslicemirroring-controller.k8s.io","kubernetes.io/service-name":"db","tier":"data"},"name":"db-1","namespace":"shop","ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"Endpoints","name":"db","uid":"uid-db"}],"resourceVersion":"3","uid":"uid-db-1"},"ports":[{"name":"pg","port":5432,"protocol":"TCP"}]}
         create EndpointSlice {"addressType":"IPv6","apiVersion":"discovery.k8s.io/v1","endpoints":[{"addresses":["2001:db8::1"],"conditions":{"ready":true}}],"kind":"EndpointSlice","metadata":{"annotations":{"note":"a"},"generateName":"db-","labels":{"endpointslice.kubernetes.io/managed-by":"endpointslicemirroring-controller.k8s.io","kubernetes.io/service-name":"db","tier":"data"},"namespace":"shop","ownerReferences":[{"apiVersion":"v1","blockOwnerDeletion":true,"controller":true,"kind":"Endpoints","name":"db","uid":"uid-db"}]},"ports":[{"name":"pg","port":5432,"protocol":"TCP"}]}
         event Warning InvalidIPAddress on Endpoints db: Skipped 1 invalid IP addresses when mirroring to EndpointSlices
-    "#]]);
-    check(plan(&mirroring, &format!("{SERVICE}{slice}"), "shop/db"), expect![[r#"
+    "#]],
+    );
+    check(
+        plan(&mirroring, &format!("{SERVICE}{slice}"), "shop/db"),
+        expect![[r#"
         delete EndpointSlice shop/db-1
-    "#]]);
+    "#]],
+    );
     let selecting = SERVICE.replace("spec: {", "spec: {selector: {app: db}, ");
-    check(plan(&mirroring, &format!("{selecting}{ENDPOINTS}{slice}"), "shop/db"), expect![[r#"
+    check(
+        plan(&mirroring, &format!("{selecting}{ENDPOINTS}{slice}"), "shop/db"),
+        expect![[r#"
         delete EndpointSlice shop/db-1
-    "#]]);
+    "#]],
+    );
 }
 
 fn set(replicas: u8, policy: &str) -> String {
@@ -127,20 +139,29 @@ fn told(fixture: &str) -> String {
 fn claims_go_with_their_set_or_with_their_pod() {
     let both = "{whenDeleted: Delete, whenScaled: Delete}";
     let pods = format!("{}{}{}{}", pod(0), claim(0, ""), pod(1), claim(1, ""));
-    check(told(&format!("{}{pods}", set(1, both))), expect![[r#"
+    check(
+        told(&format!("{}{pods}", set(1, both))),
+        expect![[r#"
         update PersistentVolumeClaim data-db-0 of ["db"]
         update PersistentVolumeClaim data-db-1 of ["db-1"]
         delete Pod shop/db-1
-        delete Pod shop/db-0"#]]);
-    check(told(&format!("{}{pods}", set(2, "{whenDeleted: Delete, whenScaled: Retain}"))), expect![[r#"
+        delete Pod shop/db-0"#]],
+    );
+    check(
+        told(&format!("{}{pods}", set(2, "{whenDeleted: Delete, whenScaled: Retain}"))),
+        expect![[r#"
         update PersistentVolumeClaim data-db-0 of ["db"]
         update PersistentVolumeClaim data-db-1 of ["db"]
-        delete Pod shop/db-1"#]]);
+        delete Pod shop/db-1"#]],
+    );
     let owned = "{apiVersion: apps/v1, kind: StatefulSet, name: db, uid: uid-db, controller: true}";
     let kept = format!("{}{}", pod(0), claim(0, owned));
-    check(told(&format!("{}{kept}", set(1, "{whenDeleted: Retain, whenScaled: Retain}"))), expect![[r#"
+    check(
+        told(&format!("{}{kept}", set(1, "{whenDeleted: Retain, whenScaled: Retain}"))),
+        expect![[r#"
         update PersistentVolumeClaim data-db-0 of []
-        delete Pod shop/db-0"#]]);
+        delete Pod shop/db-0"#]],
+    );
     check(told(&format!("{}{kept}", set(1, both))), expect!["delete Pod shop/db-0"]);
     let leaving = claim(0, "{apiVersion: v1, kind: Pod, name: db-0, uid: old, controller: true}");
     check(told(&format!("{}{leaving}", set(1, both))), expect![[""]]);

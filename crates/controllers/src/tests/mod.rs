@@ -1,5 +1,6 @@
 //! Controllers over fixtures, and over a model cluster whose view lags.
 
+mod autoscaling;
 mod credentials;
 mod golden;
 mod golden_cluster;

@@ -264,7 +264,11 @@ impl Model {
                 self.drop_object(current.as_ref());
                 Some(gone)
             }
-            Action::ClearNamespace { .. } | Action::Review(_) | Action::Query(_) | Action::Errand(_) => None,
+            Action::ClearNamespace { .. }
+            | Action::Review(_)
+            | Action::Rescale { .. }
+            | Action::Query(_)
+            | Action::Errand(_) => None,
         }
     }
 

@@ -110,7 +110,7 @@ impl Chain {
             enabled,
             not_ready_seconds: options.default_not_ready_toleration_seconds,
             unreachable_seconds: options.default_unreachable_toleration_seconds,
-                    webhooks,
+            webhooks,
         })
     }
 
