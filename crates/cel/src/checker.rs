@@ -181,6 +181,11 @@ impl Checker<'_> {
         if was_optional || optional { Type::optional(result) } else { result }
     }
 
+    /// A function of the environment; some there are only where patches are made.
+    fn function(&self, name: &str) -> Option<&'static Function> {
+        function(name).filter(|found| found.name != "jsonpatch.escapeKey" || self.environment.constructs())
+    }
+
     fn check_call(&mut self, expr: &mut Expr) {
         let id = expr.id;
         let ExprKind::Call { function: name, target, args } = &mut expr.kind else { return };
@@ -189,7 +194,7 @@ impl Checker<'_> {
         }
         let Some(receiver) = target else {
             let name = name.clone();
-            let Some(found) = function(name.strip_prefix('.').unwrap_or(&name)) else {
+            let Some(found) = self.function(name.strip_prefix('.').unwrap_or(&name)) else {
                 return self.undeclared(expr, &name);
             };
             let types = args.iter().map(|arg| (arg.id, self.type_of(arg))).collect();
@@ -197,7 +202,7 @@ impl Checker<'_> {
         };
         if let Some(prefix) = receiver.qualified_name() {
             let whole = format!("{prefix}.{name}");
-            if let Some(found) = function(whole.strip_prefix('.').unwrap_or(&whole)) {
+            if let Some(found) = self.function(whole.strip_prefix('.').unwrap_or(&whole)) {
                 *name = found.name.to_owned();
                 *target = None;
                 let types = args.iter().map(|arg| (arg.id, self.type_of(arg))).collect();
@@ -205,7 +210,7 @@ impl Checker<'_> {
             }
         }
         self.check(receiver);
-        let Some(found) = function(name) else {
+        let Some(found) = self.function(name) else {
             let name = name.clone();
             return self.undeclared(expr, &name);
         };

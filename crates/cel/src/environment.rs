@@ -58,6 +58,10 @@ impl Environment {
         self.objects.and_then(|objects| objects(name))
     }
 
+    pub(crate) fn constructs(&self) -> bool {
+        self.objects.is_some()
+    }
+
     pub(crate) fn root(&self) -> Option<&DeclType> {
         self.root.as_deref()
     }

@@ -10,11 +10,14 @@ use crate::runtime_cost::{by_result, call_cost};
 use crate::value::{Built, Entries, Key, List, Map, Object, Value};
 use std::sync::Arc;
 
+/// What the names of a policy's own variables begin with.
+pub(crate) const VARIABLES: &str = "variables.";
+
 pub(crate) type Evaluated<'a> = Result<Value<'a>, EvalError>;
 
 /// The state of one evaluation.
-pub(crate) struct Machine<'a> {
-    variables: &'a dyn Activation,
+pub(crate) struct Machine<'v, 'a> {
+    variables: &'v dyn Activation<'a>,
     slots: Vec<Slot<'a>>,
     cost: u64,
     limit: u64,
@@ -28,8 +31,8 @@ enum Slot<'a> {
     Set(Evaluated<'a>),
 }
 
-impl<'a> Machine<'a> {
-    pub fn new(variables: &'a dyn Activation, slots: usize, limit: u64) -> Self {
+impl<'v, 'a> Machine<'v, 'a> {
+    pub fn new(variables: &'v dyn Activation<'a>, slots: usize, limit: u64) -> Self {
         let slots = std::iter::repeat_with(|| Slot::Unset).take(slots).collect();
         Machine { variables, slots, cost: 0, limit }
     }
@@ -106,7 +109,13 @@ impl<'a> Machine<'a> {
         let base = match &attribute.base {
             Base::Local(slot) => self.local(*slot)?,
             Base::Global(name) => match self.variables.resolve(name) {
-                Some(value) => value?,
+                Some(value) => {
+                    if name.starts_with(VARIABLES) {
+                        // A variable of the policy is a field of the variable that holds them all.
+                        self.charge(1)?;
+                    }
+                    value?
+                }
                 None => return Err(EvalError::new(format!("no such attribute(s): {name}"))),
             },
             Base::Operand(step) => self.eval(step)?,

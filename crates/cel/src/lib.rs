@@ -18,6 +18,7 @@
 //! Texts, trees and values that are too deep or too large are refused; no input makes anything here panic.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod ast;
 mod authorizer;
 mod checker;
@@ -59,4 +60,4 @@ pub use schema::{DeclType, Field, Kind, ListType, MAX_REQUEST_BYTES, ObjectType,
 pub use semver::Semver;
 pub use time::{Duration, Timestamp};
 pub use types::{Fields, StructType, Type};
-pub use value::{Built, Entries, Key, LazyFields, List, Map, Object, Text, Value};
+pub use value::{Built, Entries, Key, List, Map, Object, Text, Value};

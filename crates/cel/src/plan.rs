@@ -5,9 +5,11 @@
 use crate::ast::{ACCU, Comprehension, Expr, ExprKind, op};
 use crate::checker::Checked;
 use crate::cost::CostRange;
+use crate::eval::VARIABLES;
 use crate::functions::{self, Implementation};
 use crate::pattern::{Pattern, compile_pattern};
 use crate::program::Program;
+use crate::types::Type;
 use crate::value::{Key, Value};
 use std::collections::HashSet;
 
@@ -135,6 +137,21 @@ impl Planner<'_> {
         Ok(match &expr.kind {
             ExprKind::Literal(value) => Step::Constant(value.clone()),
             ExprKind::Ident(name) => self.ident(expr, name),
+            ExprKind::Select { operand, field, test_only } if self.is_policy_variables(operand) => {
+                match test_only {
+                    // The checker knows which there are.
+                    true => Step::Constant(Value::Bool(true)),
+                    false => {
+                        self.names.insert("variables".into());
+                        let base = Base::Global(format!("{VARIABLES}{field}"));
+                        Step::Attribute(Box::new(Attribute {
+                            base,
+                            qualifiers: Vec::new(),
+                            test_only: false,
+                        }))
+                    }
+                }
+            }
             ExprKind::Select { operand, field, test_only } => {
                 let operand = self.step(operand)?;
                 let key = QualifierKey::Constant(Value::text(field.as_str()));
@@ -168,6 +185,13 @@ impl Planner<'_> {
             }
             ExprKind::Comprehension(fold) => self.fold(fold)?,
         })
+    }
+
+    /// Whether the expression is the variable that holds a policy's own variables.
+    fn is_policy_variables(&self, expr: &Expr) -> bool {
+        matches!(&expr.kind, ExprKind::Ident(name) if name == "variables")
+            && !self.scopes.iter().any(|(known, _)| known == "variables")
+            && matches!(self.checked.type_of(expr), Type::Struct(_))
     }
 
     fn ident(&mut self, expr: &Expr, name: &str) -> Step {

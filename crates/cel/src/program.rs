@@ -26,9 +26,11 @@ pub struct Outcome<'a> {
 }
 
 /// The values of an environment's variables.
-pub trait Activation: Sync {
+///
+/// The fields of the variable `variables` are asked for by their full names, such as `variables.replicas`.
+pub trait Activation<'a> {
     /// A variable's value; `None` where it has none.
-    fn resolve(&self, name: &str) -> Option<Result<Value<'_>, EvalError>>;
+    fn resolve(&self, name: &str) -> Option<Result<Value<'a>, EvalError>>;
 }
 
 /// Values under names: the usual [`Activation`].
@@ -45,8 +47,8 @@ impl<'a> Bindings<'a> {
     }
 }
 
-impl Activation for Bindings<'_> {
-    fn resolve(&self, name: &str) -> Option<Result<Value<'_>, EvalError>> {
+impl<'a> Activation<'a> for Bindings<'a> {
+    fn resolve(&self, name: &str) -> Option<Result<Value<'a>, EvalError>> {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| Ok(value.clone()))
     }
 }
@@ -78,7 +80,7 @@ impl Program {
     }
 
     /// Evaluates; the evaluation is given up as soon as it has cost more than `limit`.
-    pub fn eval<'a>(&'a self, variables: &'a dyn Activation, limit: u64) -> Outcome<'a> {
+    pub fn eval<'a>(&'a self, variables: &dyn Activation<'a>, limit: u64) -> Outcome<'a> {
         let mut machine = Machine::new(variables, self.slots, limit);
         let value = machine.eval(&self.step);
         Outcome { value, cost: machine.cost() }

@@ -68,8 +68,19 @@ fn library(function: &str, overload: &str, args: &[Value<'_>], result: Option<&V
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
             Some(args.first().map_or(0, traversal))
         }
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "cidr" | "isIP" | "isCIDR"
-        | "quantity" | "isQuantity" | "semver" | "isSemver" => read(0, 1.0),
+        "url"
+        | "jsonpatch.escapeKey"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver" => read(0, 1.0),
         "replace" | "split" | "ip.isCanonical" => read(0, 2.0),
         "join" => Some(scale(result.map_or(1, self::size), 2.0 * STRING_FACTOR)),
         "find" | "findAll" => Some(search(size(0)?, size(1)?)),

@@ -93,8 +93,6 @@ pub enum Object<'a> {
     Json { entries: &'a JsonMap<String, Json>, decl: &'a ObjectType },
     /// One that an expression constructed: its type's name, and its fields in the order they were written.
     Built(Arc<Built<'a>>),
-    /// Fields that are computed when they are asked for.
-    Lazy(&'a dyn LazyFields),
 }
 
 /// An object that an expression constructed.
@@ -102,14 +100,6 @@ pub enum Object<'a> {
 pub struct Built<'a> {
     pub type_name: String,
     pub fields: Vec<(String, Value<'a>)>,
-}
-
-/// Fields computed on demand, for `variables` in admission policies.
-pub trait LazyFields: std::fmt::Debug + Send + Sync {
-    /// The name of the object's type.
-    fn type_name(&self) -> &str;
-    /// A field's value; `None` where there is no such field. An implementation remembers what it computed.
-    fn field(&self, name: &str) -> Option<Result<Value<'_>, EvalError>>;
 }
 
 /// The entries of a map that an expression made, in the order they were made.
@@ -233,7 +223,6 @@ impl<'a> Value<'a> {
             // Upstream's schema-typed objects are maps when the program runs.
             Value::Map(_) | Value::Object(Object::Json { .. }) => Type::map(Type::Dyn, Type::Dyn),
             Value::Object(Object::Built(built)) => Type::object(built.type_name.clone(), []),
-            Value::Object(Object::Lazy(lazy)) => Type::object(lazy.type_name(), []),
             Value::Type(_) => Type::Type(None),
             Value::Optional(_) => Type::optional(Type::Dyn),
             Value::Ip(_) => Type::Opaque("net.IP"),
@@ -356,7 +345,6 @@ impl<'a> Object<'a> {
             Object::Built(built) => {
                 built.fields.iter().find(|(known, _)| known == name).map(|(_, value)| Ok(value.clone()))
             }
-            Object::Lazy(lazy) => lazy.field(name),
         }
     }
 
@@ -370,7 +358,6 @@ impl<'a> Object<'a> {
                 .map(|(name, _)| name.as_str())
                 .collect(),
             Object::Built(built) => built.fields.iter().map(|(name, _)| name.as_str()).collect(),
-            Object::Lazy(_) => Vec::new(),
         }
     }
 }

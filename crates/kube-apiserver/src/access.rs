@@ -228,7 +228,12 @@ impl Access {
 }
 
 fn fields_of(info: &RequestInfo) -> Vec<(String, String)> {
-    let Ok(selector) = fields::Selector::parse(&info.field_selector) else { return Vec::new() };
+    demands(&info.field_selector)
+}
+
+/// What a field selector demands; nothing where it is none.
+pub fn demands(selector: &str) -> Vec<(String, String)> {
+    let Ok(selector) = fields::Selector::parse(selector) else { return Vec::new() };
     let terms = selector.terms().iter().filter(|term| !term.negated);
     terms.map(|term| (term.field.clone(), term.value.clone())).collect()
 }

@@ -68,6 +68,7 @@ pub(crate) struct Api {
     pub health: health::Health,
     pub kubelet: kubelet::KubeletClient,
     pub webhooks: Arc<admission::Webhooks>,
+    pub policies: Arc<admission::Policies>,
     pub aggregator: Arc<aggregation::Aggregator>,
     pub auditor: Option<Arc<audit::Auditor>>,
     pub encryption: Option<Arc<encryption::Encryption>>,

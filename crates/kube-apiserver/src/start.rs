@@ -320,11 +320,12 @@ fn assemble(
         limits: Limits::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
         issuer: options.issuers().remove(0),
         health,
-        access: Access::new(options.modes()?),
+        access: extensions.access,
         metrics: Arc::new(Metrics::default()),
         registry,
         kubelet,
         webhooks: extensions.webhooks,
+        policies: extensions.policies,
         aggregator: extensions.aggregator,
         encryption: extensions.encryption,
         auditor: Auditor::open(&options.audit, shutdown)?,
@@ -337,7 +338,9 @@ fn assemble(
 
 /// What calls other servers.
 struct Extensions {
+    access: Arc<Access>,
     webhooks: Arc<admission::Webhooks>,
+    policies: Arc<admission::Policies>,
     aggregator: Arc<Aggregator>,
     encryption: Option<Arc<Encryption>>,
 }
@@ -368,8 +371,11 @@ fn extensions(
     let client = WebhookClient::new(services, users);
     let has = |plugin: &str| plugins.contains(&plugin);
     let (mutates, validates) = (has("MutatingAdmissionWebhook"), has("ValidatingAdmissionWebhook"));
-    let webhooks = admission::Webhooks::new(registry, client, mutates, validates);
-    Ok(Extensions { webhooks, aggregator, encryption: None })
+    let access = Access::new(options.modes()?);
+    let webhooks = admission::Webhooks::new(registry, Arc::clone(&access), client, mutates, validates);
+    let (mutates, validates) = (has("MutatingAdmissionPolicy"), has("ValidatingAdmissionPolicy"));
+    let policies = admission::Policies::new(registry, Arc::clone(&access), mutates, validates);
+    Ok(Extensions { access, webhooks, policies, aggregator, encryption: None })
 }
 
 /// Starts a server; it has bootstrapped and serves when this returns. It ends when the token is cancelled.
@@ -406,6 +412,7 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
         Arc::clone(&allocator),
         plugins,
         Arc::clone(&webhooks),
+        Arc::clone(&api.policies),
         options,
     );
     registry.set_admission(chain);
@@ -415,6 +422,7 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     definitions::start(Arc::clone(&api.kinds), Arc::clone(&registry), shutdown.clone())
         .await
         .context("cannot read the custom resource definitions")?;
+    api.policies.start(&shutdown).await.context("cannot read the admission policies")?;
     let serving = tokio::spawn(serve::serve(Arc::clone(&api), listener, tls, shutdown));
     let service_range = service_range.to_string();
     let published = Published { service_ip, address, port: addr.port(), service_range, alone };

@@ -88,7 +88,7 @@ impl Api {
             decode::into(passed, &mut scale, Scale::gvk(), &body)?;
             ScaleChange::Replace(Box::new(scale))
         };
-        if self.webhooks.any() {
+        if self.webhooks.any() || self.policies.any() {
             let found = self.registry.get(target.resource, &target.key, "").await?;
             let old = scale_of(target, &*found.object()?)?;
             let mut new = change.apply(&old)?;

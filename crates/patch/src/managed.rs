@@ -288,6 +288,42 @@ fn renew_last_applied(mut object: Value, config: &Value, claim: &Claim<'_>) -> V
     object
 }
 
+/// `live` with everything that a configuration states, nobody's ownership asked or changed. A configuration that holds
+/// lists or objects that are only ever replaced as a whole is refused, since what it leaves out of them would be lost.
+pub fn merge_configuration(shape: Shape<'_>, live: &Value, configuration: &Value) -> Result<Value, String> {
+    let faults = validate(shape, configuration);
+    if !faults.is_empty() {
+        return Err(format!("failed to convert patch object to typed object: {}", faults.join(", ")));
+    }
+    let mut atomics = Vec::new();
+    find_atomics(shape, configuration, String::new(), &mut atomics);
+    if !atomics.is_empty() {
+        let all = atomics.join(", ");
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {all}"
+        ));
+    }
+    Ok(merge(shape, Some(live), Some(configuration)).unwrap_or_else(|| live.clone()))
+}
+
+fn find_atomics(shape: Shape<'_>, value: &Value, path: String, found: &mut Vec<String>) {
+    let shape = shape.settle(None, Some(value));
+    match value {
+        Value::Object(fields) if shape.is_object() => {
+            for (name, inner) in fields {
+                find_atomics(shape.field(name).0, inner, format!("{path}.{name}"), found);
+            }
+        }
+        Value::Array(items) if shape.is_list() => {
+            for (index, item) in items.iter().enumerate() {
+                find_atomics(shape.element(), item, format!("{path}[{index}]"), found);
+            }
+        }
+        Value::Object(_) | Value::Array(_) => found.push(path),
+        _ => {}
+    }
+}
+
 /// Upstream's message for conflicts.
 pub fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [only] = conflicts {

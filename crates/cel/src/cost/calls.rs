@@ -157,7 +157,7 @@ impl Coster<'_> {
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
                 (self.cost_of_search(call.target?), None)
             }
-            "url" => (size(0)?.scaled(STRING_FACTOR), size(0)),
+            "url" | "jsonpatch.escapeKey" => (size(0)?.scaled(STRING_FACTOR), size(0)),
             "lowerAscii" | "upperAscii" | "substring" | "trim" => (target?.scaled(STRING_FACTOR), target),
             "replace" => {
                 let result = replaced(target?, size(0)?, size(1)?);

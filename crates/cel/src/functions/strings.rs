@@ -40,6 +40,10 @@ pub(super) fn function(name: &str) -> Option<Implementation> {
         "substring" => |args, _| substring(&args),
         "join" => |args, _| join(&args),
         "format" => |args, _| super::format::format(&args),
+        // What a JSON pointer may not hold as it is.
+        "jsonpatch.escapeKey" => {
+            |args, _| one(&args, |text| Value::text(text.replace('~', "~0").replace('/', "~1")))
+        }
         "strings.quote" => |args, _| one(&args, |text| Value::text(quote(text))),
         _ => return None,
     })

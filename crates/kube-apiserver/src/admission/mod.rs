@@ -3,12 +3,14 @@
 //! Invariant: `admit` may change the object, `validate` only refuses; both may run again for one request.
 
 mod certificates;
+mod expressions;
 mod limits;
 mod namespaces;
 mod nodes;
 mod own;
 mod pod_security;
 mod pods;
+mod policies;
 mod quota;
 mod rbac;
 mod service_accounts;
@@ -17,6 +19,7 @@ mod storage;
 mod webhooks;
 
 pub(crate) use nodes::restrict_token;
+pub(crate) use policies::{Policies, PolicyRound};
 pub(crate) use webhooks::{Round, Webhooks, user_json};
 
 use crate::access::Access;
@@ -47,7 +50,9 @@ pub const PLUGINS: &[(&str, bool)] = &[
     ("CertificateSigning", true),
     ("CertificateSubjectRestriction", true),
     ("DefaultIngressClass", true),
+    ("MutatingAdmissionPolicy", true),
     ("MutatingAdmissionWebhook", true),
+    ("ValidatingAdmissionPolicy", true),
     ("ValidatingAdmissionWebhook", true),
     ("ResourceQuota", true),
 ];
@@ -59,14 +64,12 @@ const ACCEPTED: &[&str] = &[
     "ClusterTrustBundleAttest",
     "DenyServiceExternalIPs",
     "EventRateLimit",
-    "MutatingAdmissionPolicy",
     "NamespaceAutoProvision",
     "NamespaceExists",
     "OwnerReferencesPermissionEnforcement",
     "PodNodeSelector",
     "PodTolerationRestriction",
     "PodTopologyLabels",
-    "ValidatingAdmissionPolicy",
 ];
 
 /// All plugins that run, and what they look at.
@@ -78,6 +81,7 @@ pub struct Chain {
     not_ready_seconds: i64,
     unreachable_seconds: i64,
     webhooks: Arc<Webhooks>,
+    policies: Arc<Policies>,
 }
 
 /// Which plugins run, by flags; an unknown name is an error.
@@ -101,6 +105,7 @@ impl Chain {
         allocator: Arc<Allocator>,
         enabled: Vec<&'static str>,
         webhooks: Arc<Webhooks>,
+        policies: Arc<Policies>,
         options: &crate::Options,
     ) -> Arc<Self> {
         Arc::new(Chain {
@@ -111,6 +116,7 @@ impl Chain {
             not_ready_seconds: options.default_not_ready_toleration_seconds,
             unreachable_seconds: options.default_unreachable_toleration_seconds,
             webhooks,
+            policies,
         })
     }
 
@@ -198,11 +204,13 @@ impl Admission for Chain {
         mut object: Option<&mut dyn Object>,
     ) -> Result<(), ApiError> {
         self.admit_built_in(attributes, object.as_deref_mut()).await?;
-        let mut round = Round::default();
+        let (mut policies, mut round) = (PolicyRound::default(), Round::default());
+        self.policies.mutate(attributes, object.as_deref_mut(), &mut policies).await?;
         self.webhooks.mutate(attributes, object.as_deref_mut(), None, &mut round).await?;
-        if round.changed {
-            // Once more, on what webhooks have changed; only those of them that want to are asked again.
+        if policies.changed || round.changed {
+            // Once more, on what these have changed; only those of them that want to are asked again.
             self.admit_built_in(attributes, object.as_deref_mut()).await?;
+            self.policies.mutate(attributes, object.as_deref_mut(), &mut policies.next()).await?;
             self.webhooks.mutate(attributes, object, None, &mut round.next()).await?;
         }
         Ok(())
@@ -242,6 +250,7 @@ impl Admission for Chain {
         {
             self.check_resize(attributes, object).await?;
         }
+        self.policies.validate(attributes, object, None).await?;
         self.webhooks.validate(attributes, object, None).await?;
         if self.has("ResourceQuota")
             && let Some(object) = object

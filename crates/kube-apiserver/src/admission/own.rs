@@ -1,7 +1,7 @@
 //! Admission of what never passes through the registry as itself: the objects of subresources that have a kind of their
 //! own, and connections.
 
-use super::Round;
+use super::{PolicyRound, Round};
 use crate::Api;
 use crate::filters::Passed;
 use crate::verbs::Target;
@@ -22,11 +22,14 @@ impl Api {
         old: Option<&dyn Object>,
     ) -> Result<(), ApiError> {
         let attributes = attributes(passed, target, operation, old);
-        let mut round = Round::default();
+        let (mut policies, mut round) = (PolicyRound::default(), Round::default());
+        self.policies.mutate(&attributes, Some(&mut *object), &mut policies).await?;
         self.webhooks.mutate(&attributes, Some(&mut *object), None, &mut round).await?;
-        if round.changed {
+        if policies.changed || round.changed {
+            self.policies.mutate(&attributes, Some(&mut *object), &mut policies.next()).await?;
             self.webhooks.mutate(&attributes, Some(&mut *object), None, &mut round.next()).await?;
         }
+        self.policies.validate(&attributes, Some(&*object), None).await?;
         self.webhooks.validate(&attributes, Some(object), None).await
     }
 
@@ -40,6 +43,7 @@ impl Api {
         let attributes = attributes(passed, target, Operation::Connect, None);
         let options = connect_options(passed, target.resource.plural(), subresource);
         self.webhooks.mutate(&attributes, None, Some(&options), &mut Round::default()).await?;
+        self.policies.validate(&attributes, None, Some(&options)).await?;
         self.webhooks.validate(&attributes, None, Some(&options)).await
     }
 }

@@ -81,6 +81,22 @@ pub async fn send(
     (code, String::from_utf8_lossy(&body).into_owned())
 }
 
+/// The code and headers of an answer.
+pub async fn send_for_headers(
+    transport: &Arc<dyn Transport>,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> (u16, http::HeaderMap) {
+    let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = transport.send(request.body(body.into()).unwrap()).await.unwrap();
+    (response.status().as_u16(), response.headers().clone())
+}
+
 pub async fn create(transport: &Arc<dyn Transport>, path: &str, body: &str) -> serde_json::Value {
     let (code, text) =
         send(transport, "POST", path, &[("content-type", "application/json")], body.to_string()).await;

@@ -1,5 +1,6 @@
 //! Policies in expressions, and what binds them to parameters and to resources.
 
+use super::expressions::Expressions;
 use super::{default_rule, failure_policy, match_conditions, match_policy, rule_with_operations, selectors};
 use crate::columns::{self, AGE, Cell, Column, NAME};
 use crate::object_meta::validate_selector;
@@ -8,6 +9,9 @@ use crate::{with_spec, with_status};
 use api::admissionregistration::{v1, v1beta1};
 use meta::field::{Errors, Json, Path};
 use meta::{Time, validation};
+
+/// What a mutating policy may match: there is nothing to change about a deletion.
+const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 
 /// The same types in two versions.
 macro_rules! version {
@@ -203,26 +207,17 @@ impl Strategy for ValidatingAdmissionPolicies {
         }
         stable::param_kind(spec.param_kind.as_deref(), errors);
         stable::constraints(spec.match_constraints.as_deref(), errors);
-        match_conditions(&spec.match_conditions, &path, errors);
-        for (index, variable) in spec.variables.iter().enumerate() {
-            let path = path.child("variables").index(index);
-            for (name, value) in [("name", &variable.name), ("expression", &variable.expression)] {
-                if value.trim().is_empty() {
-                    errors.required(&path.child(name), format!("{name} is required"));
-                }
-            }
-        }
+        let params = spec.param_kind.is_some();
+        match_conditions(&spec.match_conditions, params, &path, errors);
+        let mut expressions = Expressions::new(params, !spec.variables.is_empty());
+        expressions.variables(&spec.variables, &path, errors);
         if spec.validations.is_empty() && spec.audit_annotations.is_empty() {
             let detail = "validations or auditAnnotations must contain at least one item";
             errors.required(&path.child("validations"), detail);
             errors.required(&path.child("auditAnnotations"), detail);
         }
-        for (index, rule) in spec.validations.iter().enumerate() {
-            if rule.expression.trim().is_empty() {
-                let path = path.child("validations").index(index).child("expression");
-                errors.required(&path, "expression is not specified");
-            }
-        }
+        expressions.validations(&spec.validations, &path, errors);
+        expressions.audit_annotations(&new.metadata.name, &spec.audit_annotations, &path, errors);
     }
 
     fn row(policy: &v1::ValidatingAdmissionPolicy, now: Time) -> Vec<Cell> {
@@ -261,12 +256,35 @@ impl Strategy for MutatingAdmissionPolicies {
         errors: &mut Errors,
     ) {
         let spec = &new.spec;
-        failure_policy(spec.failure_policy.as_ref(), &Path::new("spec"), errors);
+        let path = Path::new("spec");
+        failure_policy(spec.failure_policy.as_ref(), &path, errors);
         beta::param_kind(spec.param_kind.as_deref(), errors);
         beta::constraints(spec.match_constraints.as_deref(), errors);
+        for rule in spec.match_constraints.iter().flat_map(|matches| &matches.resource_rules) {
+            for operation in &rule.rule_with_operations.operations {
+                if !MUTATING_OPERATIONS.contains(&operation.as_str()) {
+                    let path = path.child("matchConstraints").child("resourceRules").child("operations");
+                    errors.not_supported(&path, operation, &MUTATING_OPERATIONS);
+                }
+            }
+        }
+        let params = spec.param_kind.is_some();
+        // The versions differ in nothing but their name.
+        let stable: v1::MutatingAdmissionPolicySpec =
+            match api::codec::from_value(&api::codec::to_value(spec)) {
+                Ok(stable) => stable,
+                Err(error) => return errors.internal(&path, error.to_string()),
+            };
+        match_conditions(&stable.match_conditions, params, &path, errors);
+        let mut expressions = Expressions::new(params, true);
+        expressions.variables(&stable.variables, &path, errors);
         if spec.mutations.is_empty() {
-            let detail = "mutations must contain at least one item";
-            errors.required(&Path::new("spec").child("mutations"), detail);
+            errors.required(&path.child("mutations"), "mutations must contain at least one item");
+        }
+        expressions.mutations(&stable.mutations, &path, errors);
+        if !["IfNeeded", "Never"].contains(&spec.reinvocation_policy.as_str()) {
+            let path = path.child("reinvocationPolicy");
+            errors.not_supported(&path, &spec.reinvocation_policy, &["IfNeeded", "Never"]);
         }
     }
 

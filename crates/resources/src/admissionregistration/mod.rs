@@ -1,6 +1,7 @@
 //! The admissionregistration group: who else has a say before an object is written.
 
 pub mod admission_policies;
+mod expressions;
 pub mod webhook_configurations;
 
 use crate::object_meta::validate_selector;
@@ -111,7 +112,8 @@ fn resources(values: &Vec<String>, path: &Path, errors: &mut Errors) {
 }
 
 /// Names and presence; what the expressions say is for who compiles them.
-fn match_conditions(conditions: &[MatchCondition], path: &Path, errors: &mut Errors) {
+/// Conditions under which a webhook or a policy is asked; `params` says whether they may name the policy's.
+fn match_conditions(conditions: &[MatchCondition], params: bool, path: &Path, errors: &mut Errors) {
     let path = path.child("matchConditions");
     if conditions.len() > MATCH_CONDITIONS_MAX {
         errors.too_many(&path, conditions.len(), MATCH_CONDITIONS_MAX);
@@ -120,6 +122,8 @@ fn match_conditions(conditions: &[MatchCondition], path: &Path, errors: &mut Err
         let path = path.index(index);
         if condition.expression.trim().is_empty() {
             errors.required(&path.child("expression"), "");
+        } else {
+            expressions::condition(&condition.expression, params, &path.child("expression"), errors);
         }
         let name = path.child("name");
         if condition.name.is_empty() {

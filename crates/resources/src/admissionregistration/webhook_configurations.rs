@@ -67,7 +67,7 @@ macro_rules! webhook {
                 });
                 let place = path.child("clientConfig");
                 webhook_client::validate(client.url.as_deref(), service.as_ref(), &place, errors);
-                match_conditions(&self.match_conditions, path, errors);
+                match_conditions(&self.match_conditions, false, path, errors);
                 review_versions(
                     &self.admission_review_versions,
                     &path.child("admissionReviewVersions"),

@@ -1,10 +1,12 @@
 //! One webhook of a configuration, made ready to be matched and called.
 
+use crate::admission::expressions::Conditions;
 use crate::outbound::webhook::ClientConfig;
 use api::admissionregistration::v1::{
-    MatchCondition, MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
+    MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
 };
 use api::meta::v1::LabelSelector;
+use cel::admission::Compiler;
 use meta::labels::Selector;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ pub struct Hook {
     pub versions: Vec<String>,
     /// reinvocationPolicy IfNeeded.
     pub reinvocable: bool,
-    pub conditions: Vec<MatchCondition>,
+    pub conditions: Conditions,
 }
 
 fn selector(from: Option<&LabelSelector>) -> Result<Selector, String> {
@@ -61,7 +63,7 @@ macro_rules! hooks {
                 timeout: Duration::from_secs(seconds.unwrap_or(TIMEOUT_SECONDS)),
                 versions: webhook.admission_review_versions.clone(),
                 reinvocable: $reinvocable(webhook),
-                conditions: webhook.match_conditions.clone(),
+                conditions: Conditions::new(&webhook.match_conditions, &Compiler::new(), false),
             }));
         }
         out

@@ -9,13 +9,16 @@ mod hook;
 mod metrics;
 mod mutate;
 mod review;
-mod rules;
+pub(crate) mod rules;
 mod validate;
 
 pub use metrics::WebhookMetrics;
 pub use mutate::Round;
-pub use review::user_json;
+pub(crate) use mutate::{take_over, tree};
+pub(crate) use review::{kind_json, options_json, resource_json, user_json, versioned};
+pub(crate) use rules::namespace_of;
 
+use crate::access::Access;
 use crate::follow;
 use crate::objects::{self, resource_of};
 use crate::outbound::webhook::WebhookClient;
@@ -44,6 +47,7 @@ struct Hooks {
 /// The webhooks of one server.
 pub struct Webhooks {
     registry: Weak<Registry>,
+    access: Arc<Access>,
     client: Arc<WebhookClient>,
     hooks: ArcSwap<Hooks>,
     pub metrics: WebhookMetrics,
@@ -64,11 +68,11 @@ struct Invocation {
 pub(crate) struct Kind {
     group: String,
     version: String,
-    kind: String,
+    pub kind: String,
 }
 
 impl Kind {
-    fn of(resource: &dyn Resource, subresource: &str) -> Self {
+    pub(crate) fn of(resource: &dyn Resource, subresource: &str) -> Self {
         let sub = resource.facts().subresources.iter().find(|sub| sub.name == subresource);
         match sub {
             Some(sub) if !subresource.is_empty() => {
@@ -87,12 +91,14 @@ impl Webhooks {
     /// `mutates` and `validates`: which of the two plugins are enabled.
     pub fn new(
         registry: &Arc<Registry>,
+        access: Arc<Access>,
         client: Arc<WebhookClient>,
         mutates: bool,
         validates: bool,
     ) -> Arc<Self> {
         Arc::new(Webhooks {
             registry: Arc::downgrade(registry),
+            access,
             client,
             hooks: ArcSwap::default(),
             metrics: WebhookMetrics::default(),
@@ -233,14 +239,16 @@ fn matching_resource(hook: &Hook, attributes: &Attributes<'_>) -> Option<&'stati
     if !hook.equivalent {
         return None;
     }
-    let prefix = attributes.resource.storage_prefix();
-    let same = |other: &&'static dyn Resource| {
-        other.storage_prefix() == prefix
+    equivalents(attributes.resource).find(|other| matches(*other))
+}
+
+/// The other versions of a resource.
+pub(crate) fn equivalents(of: &'static dyn Resource) -> impl Iterator<Item = &'static dyn Resource> {
+    resources::resources().iter().copied().filter(move |other| {
+        other.storage_prefix() == of.storage_prefix()
             && other.stored()
-            && (other.group(), other.version())
-                != (attributes.resource.group(), attributes.resource.version())
-    };
-    resources::resources().iter().copied().filter(same).find(|other| matches(*other))
+            && (other.group(), other.version()) != (of.group(), of.version())
+    })
 }
 
 async fn listed<T: Typed + Object + Clone>(registry: &Registry) -> Result<Vec<T>, ApiError> {

@@ -1,7 +1,7 @@
 //! The mutating side: one webhook after the other, each on what the one before left, and some of them again.
 
 use super::call::{Outcome, Side};
-use super::{Invocation, Webhooks, conditions, validate};
+use super::{Invocation, Webhooks, validate};
 use crate::outbound::webhook::CallError;
 use api::Object;
 use api::codec::MediaType;
@@ -63,7 +63,8 @@ impl Webhooks {
             let Some(invocation) = self.matching(hook, attributes, object.as_deref()).await? else {
                 continue;
             };
-            if !conditions::hold(hook, attributes)? || (reinvoked && !round.again.contains(&hook.uid)) {
+            let holds = self.conditions_hold(&invocation, attributes, object.as_deref(), connect)?;
+            if !holds || (reinvoked && !round.again.contains(&hook.uid)) {
                 continue;
             }
             let changed =
@@ -153,12 +154,12 @@ impl Webhooks {
     }
 }
 
-fn tree(object: &dyn Object) -> Value {
+pub(crate) fn tree(object: &dyn Object) -> Value {
     api::codec::to_value(object.as_dyn())
 }
 
 /// Reads the patched tree, which is in the version of `seen`, back into the object.
-fn take_over(
+pub(crate) fn take_over(
     object: &mut dyn Object,
     resource: &'static dyn Resource,
     seen: &'static dyn Resource,

@@ -32,11 +32,11 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
-fn kind_json(kind: &Kind) -> Value {
+pub fn kind_json(kind: &Kind) -> Value {
     json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
 }
 
-fn resource_json(resource: &dyn Resource) -> Value {
+pub fn resource_json(resource: &dyn Resource) -> Value {
     json!({"group": resource.group(), "version": resource.version(), "resource": resource.plural()})
 }
 

@@ -1,7 +1,7 @@
 //! The validating side: all webhooks that match are asked at once, and the first refusal in their order counts.
 
 use super::call::{Outcome, Side};
-use super::{Invocation, Webhooks, conditions, review};
+use super::{Invocation, Webhooks, review};
 use api::Object;
 use api::errors::ApiError;
 use futures::future::join_all;
@@ -25,7 +25,7 @@ impl Webhooks {
         let mut invocations: Vec<(usize, Invocation)> = Vec::new();
         for (index, hook) in hooks.validating.iter().enumerate() {
             if let Some(invocation) = self.matching(hook, attributes, object).await?
-                && conditions::hold(hook, attributes)?
+                && self.conditions_hold(&invocation, attributes, object, connect)?
             {
                 invocations.push((index, invocation));
             }
