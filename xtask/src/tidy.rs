@@ -28,6 +28,7 @@ const RANKS: &[(&str, u8)] = &[
     ("container-runtime", 3),
     ("csi", 3),
     ("net", 3),
+    ("serving", 3),
     ("streaming", 3),
     ("kube-apiserver", 4),
     ("kube-controller-manager", 4),

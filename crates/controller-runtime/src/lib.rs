@@ -8,9 +8,11 @@
 mod carry_out;
 mod clear_namespace;
 mod fence;
+mod metrics;
 mod queue;
 mod run;
 
 pub use carry_out::{Errands, NoErrands};
 pub use fence::Fence;
+pub use metrics::Metrics;
 pub use run::{Employed, run};

@@ -1,9 +1,11 @@
 //! The keys that wait: each at most once, after its delay, behind its fence, spaced out as it fails.
 
 use crate::fence::{FENCE_MAX, Fence};
+use crate::metrics::QueueMetrics;
 use controllers::Report;
 use meta::{ObjectKey, Time};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use view::View;
@@ -52,11 +54,16 @@ pub(crate) struct Queue {
     memories: HashMap<ObjectKey, Memory>,
     tokens: f64,
     refilled: Instant,
+    /// Since when each key of `ready` has been there.
+    waiting: HashMap<ObjectKey, Instant>,
+    metrics: Arc<QueueMetrics>,
 }
 
 impl Queue {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, metrics: Arc<QueueMetrics>) -> Self {
         Queue {
+            waiting: HashMap::new(),
+            metrics,
             ready: VecDeque::new(),
             dirty: HashSet::new(),
             working: HashSet::new(),
@@ -73,8 +80,14 @@ impl Queue {
     /// A key is to be looked at.
     pub(crate) fn add(&mut self, key: ObjectKey) {
         if self.dirty.insert(key.clone()) && !self.working.contains(&key) && !self.fenced.contains_key(&key) {
-            self.ready.push_back(key);
+            self.make_ready(key);
         }
+    }
+
+    fn make_ready(&mut self, key: ObjectKey) {
+        self.waiting.insert(key.clone(), Instant::now());
+        self.ready.push_back(key);
+        self.metrics.added(self.ready.len());
     }
 
     /// A key is to be looked at later; an earlier time stands.
@@ -94,6 +107,9 @@ impl Queue {
     pub(crate) fn pop(&mut self, now: Instant) -> Option<(ObjectKey, Memory)> {
         self.move_due(now);
         let key = self.ready.pop_front()?;
+        let waited =
+            self.waiting.remove(&key).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.metrics.taken(waited, self.ready.len());
         self.dirty.remove(&key);
         self.working.insert(key.clone());
         let memory = self.memories.get(&key).cloned().unwrap_or_default();
@@ -125,6 +141,7 @@ impl Queue {
         let found_out = outcome.report.is_some() && !outcome.failed;
         self.remember(&key, outcome.report, outcome.mark, wall);
         if outcome.failed {
+            self.metrics.retried();
             let wait = self.backoff(&key, now);
             self.add_at(key.clone(), now + wait);
         } else {
@@ -138,7 +155,7 @@ impl Queue {
         if !fences.is_empty() {
             self.fenced.insert(key, Fenced { fences, since: now });
         } else if self.dirty.contains(&key) {
-            self.ready.push_back(key);
+            self.make_ready(key);
         } else if (wrote || found_out) && !outcome.failed {
             // The view has it all already: see what follows from it.
             self.add(key);
@@ -219,7 +236,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_waits_once_and_is_never_worked_on_twice() {
         let now = Instant::now();
-        let mut queue = Queue::new(now);
+        let mut queue = Queue::new(now, Arc::default());
         queue.add(key("a"));
         queue.add(key("a"));
         queue.add(key("b"));
@@ -236,7 +253,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_holds_its_key_until_the_view_shows_it() {
         let now = Instant::now();
-        let mut queue = Queue::new(now);
+        let mut queue = Queue::new(now, Arc::default());
         queue.add(key("a"));
         queue.pop(now);
         let fence = Fence::Reached { kind: view::kind_id::<Pod>(), revision: 7 };
@@ -259,7 +276,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_space_a_key_out_and_carry_their_report() {
         let now = Instant::now();
-        let mut queue = Queue::new(now);
+        let mut queue = Queue::new(now, Arc::default());
         queue.add(key("a"));
         let mut at = now;
         for expected in [5, 10, 20, 40] {
@@ -280,7 +297,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_earliest_wish_to_look_again_stands() {
         let now = Instant::now();
-        let mut queue = Queue::new(now);
+        let mut queue = Queue::new(now, Arc::default());
         queue.add_at(key("a"), now + Duration::from_secs(5));
         queue.add_at(key("a"), now + Duration::from_secs(2));
         queue.add_at(key("a"), now + Duration::from_secs(9));

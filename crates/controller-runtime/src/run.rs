@@ -1,6 +1,7 @@
 //! The tasks: one that turns changes into keys, and some workers for each controller.
 
 use crate::carry_out::{Errands, Hands};
+use crate::metrics::{Metrics, QueueMetrics, queue_name};
 use crate::queue::{Memory, Outcome, Queue};
 use client::{Change, Client, Recorder, Subscription, VertexChange, Views};
 use controllers::{Context, Controller, Watch};
@@ -38,18 +39,19 @@ struct Work {
     employed: Employed,
     watches: HashMap<KindId, Vec<Watch>>,
     queue: Mutex<Queue>,
+    metrics: Arc<QueueMetrics>,
     notify: Notify,
     views: Arc<Views>,
 }
 
 /// Runs the controllers until the token is cancelled. Returns when every worker has put its key down.
-pub async fn run(views: Arc<Views>, employed: Vec<Employed>, token: CancellationToken) {
+pub async fn run(views: Arc<Views>, employed: Vec<Employed>, metrics: &Metrics, token: CancellationToken) {
     if !views.synced().await {
         return;
     }
     let mut tasks = JoinSet::new();
     let works: Vec<Arc<Work>> =
-        employed.into_iter().map(|employed| Arc::new(Work::new(employed, views.clone()))).collect();
+        employed.into_iter().map(|employed| Arc::new(Work::new(employed, views.clone(), metrics))).collect();
     for work in &works {
         for _ in 0..work.employed.workers.max(1) {
             tasks.spawn(work.clone().labour(token.clone()));
@@ -82,7 +84,8 @@ async fn dispatch(
 }
 
 impl Work {
-    fn new(employed: Employed, views: Arc<Views>) -> Self {
+    fn new(employed: Employed, views: Arc<Views>, metrics: &Metrics) -> Self {
+        let metrics = metrics.queue(&queue_name(employed.controller.name()));
         let mut watches: HashMap<KindId, Vec<Watch>> = HashMap::new();
         for watch in employed.controller.watches() {
             watches.entry(watch.kind).or_default().push(watch);
@@ -90,7 +93,8 @@ impl Work {
         Work {
             employed,
             watches,
-            queue: Mutex::new(Queue::new(Instant::now())),
+            queue: Mutex::new(Queue::new(Instant::now(), metrics.clone())),
+            metrics,
             notify: Notify::new(),
             views,
         }
@@ -127,7 +131,9 @@ impl Work {
     /// Works on one key after another.
     async fn labour(self: Arc<Self>, token: CancellationToken) {
         while let Some((key, memory)) = self.next(&token).await {
+            let number = self.metrics.begin(Instant::now());
             let outcome = self.work(&key, memory).await;
+            self.metrics.end(number, Instant::now());
             self.queue.lock().finish(key, outcome, &self.views.view(), Instant::now(), wall_clock());
         }
     }

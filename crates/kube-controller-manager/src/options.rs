@@ -11,6 +11,31 @@ pub struct Options {
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
 
+    /// The port of health and metrics over TLS; 0 serves none.
+    #[arg(long, default_value_t = 10257)]
+    pub secure_port: u16,
+
+    /// The address of health and metrics.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: std::net::IpAddr,
+
+    /// The serving certificate; without it one is made up.
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<String>,
+
+    /// The key of --tls-cert-file.
+    #[arg(long, requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<String>,
+
+    /// Who may read metrics is asked of the API server with the process's own kubeconfig; this one is accepted and not
+    /// read.
+    #[arg(long)]
+    pub authentication_kubeconfig: Option<PathBuf>,
+
+    /// As --authentication-kubeconfig.
+    #[arg(long)]
+    pub authorization_kubeconfig: Option<PathBuf>,
+
     /// Controllers to enable: '*' for all that are on by default, 'foo' for one, '-foo' to leave one out.
     #[arg(long, value_delimiter = ',', default_value = "*")]
     pub controllers: Vec<String>,

@@ -6,8 +6,9 @@ use crate::table::{self, Row};
 use crate::{Options, resources};
 use anyhow::Context as _;
 use client::{Client, Config, Election, Recorder, Selection, Timing, Views};
-use controller_runtime::Employed;
+use controller_runtime::{Employed, Metrics};
 use meta::ObjectKey;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -42,9 +43,46 @@ pub async fn run_with(
     let keys = Arc::new(Keys::read(&options)?);
     table::controllers(&options, &keys)?;
     let client = client.with_user_agent(NAME);
+    let metrics = Arc::new(Metrics::default());
+    let pages = token.child_token();
+    let serving = serve(&options, &client, &metrics, &pages);
+    let result = stand(&options, &keys, &metrics, &client, identities, &token).await;
+    pages.cancel();
+    if let Some(serving) = serving {
+        serving.await.context("serving health and metrics")??;
+    }
+    result
+}
+
+/// Serves health and metrics until cancelled, whether or not this process leads.
+fn serve(
+    options: &Options,
+    client: &Client,
+    metrics: &Arc<Metrics>,
+    token: &CancellationToken,
+) -> Option<tokio::task::JoinHandle<anyhow::Result<()>>> {
+    let endpoint = serving::Endpoint {
+        address: SocketAddr::new(options.bind_address, options.secure_port),
+        files: options.tls_cert_file.clone().zip(options.tls_private_key_file.clone()),
+    };
+    let (counted, lease) = (metrics.clone(), options.leader_elect_resource_name.clone());
+    let text: serving::Metrics = Arc::new(move || counted.text(&lease));
+    (options.secure_port != 0)
+        .then(|| tokio::spawn(serving::serve(endpoint, NAME, client.clone(), text, token.clone())))
+}
+
+/// Stands for election, leads, and stands again.
+async fn stand(
+    options: &Options,
+    keys: &Arc<Keys>,
+    metrics: &Metrics,
+    client: &Client,
+    identities: &dyn Identities,
+    token: &CancellationToken,
+) -> anyhow::Result<()> {
     while !token.is_cancelled() {
         if !options.leader_elect {
-            return lead(&options, &keys, &client, identities, token.clone()).await;
+            return lead(options, keys, metrics, client, identities, token.clone()).await;
         }
         let timing = Timing {
             lease_duration: options.leader_elect_lease_duration,
@@ -57,7 +95,7 @@ pub async fn run_with(
         );
         let identity = options.identity.clone().unwrap_or_else(made_up_identity);
         let election = Election::new(client.clone(), lease, identity, timing);
-        let Some(leadership) = election.acquire(&token).await else { return Ok(()) };
+        let Some(leadership) = election.acquire(token).await else { return Ok(()) };
         let term = token.child_token();
         let lost = leadership.lost();
         let watch = {
@@ -70,7 +108,7 @@ pub async fn run_with(
         };
         let led = async {
             tokio::select! {
-                result = lead(&options, &keys, &client, identities, term.clone()) => result,
+                result = lead(options, keys, metrics, client, identities, term.clone()) => result,
                 () = watch => Ok(()),
             }
         };
@@ -86,6 +124,7 @@ pub async fn run_with(
 async fn lead(
     options: &Options,
     keys: &Arc<Keys>,
+    metrics: &Metrics,
     client: &Client,
     identities: &dyn Identities,
     token: CancellationToken,
@@ -111,7 +150,9 @@ async fn lead(
         })
         .collect::<Vec<_>>();
     info!(controllers = employed.len(), "Started controllers");
-    controller_runtime::run(views, employed, token).await;
+    metrics.lead(true);
+    controller_runtime::run(views, employed, metrics, token).await;
+    metrics.lead(false);
     Ok(())
 }
 

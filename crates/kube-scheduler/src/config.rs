@@ -1,12 +1,12 @@
 //! The configuration: flags, or a KubeSchedulerConfiguration file.
 
 use crate::options::{Options, duration};
-use crate::serving::Endpoint;
 use anyhow::{Context, bail, ensure};
 use client::Timing;
 use scheduler::Profile;
 use serde::Deserialize;
 use serde_json::Value;
+use serving::Endpoint;
 use std::net::SocketAddr;
 use std::time::Duration;
 

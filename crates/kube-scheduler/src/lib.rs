@@ -10,7 +10,6 @@ mod config;
 mod metrics;
 mod options;
 mod queue;
-mod serving;
 mod volumes;
 mod writes;
 
@@ -39,7 +38,9 @@ pub async fn run(options: Options, client: Client, token: CancellationToken) -> 
     let views = follow(&client, &token).context("following the cluster")?;
     let metrics = Arc::new(metrics::Metrics::default());
     let serving = config.serving.clone().map(|endpoint| {
-        tokio::spawn(serving::serve(endpoint, client.clone(), metrics.clone(), token.child_token()))
+        let counted = metrics.clone();
+        let text: serving::Metrics = Arc::new(move || counted.text());
+        tokio::spawn(serving::serve(endpoint, "kube-scheduler", client.clone(), text, token.child_token()))
     });
     while !token.is_cancelled() {
         let Some(election) = &config.election else {

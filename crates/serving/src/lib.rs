@@ -1,6 +1,8 @@
-//! What the scheduler serves: whether it is well, to everyone; metrics, to those whom the API server lets read them.
+//! What a component serves over TLS: whether it is well, to everyone; metrics, to those whom the API server lets read them.
+//!
+//! Invariant: a taken port costs these pages, never the component.
+#![forbid(unsafe_code)]
 
-use crate::metrics::Metrics;
 use anyhow::Context;
 use api::authentication::v1::TokenReview;
 use api::authorization::v1::{NonResourceAttributes, SubjectAccessReview};
@@ -32,27 +34,34 @@ pub struct Endpoint {
     pub files: Option<(String, String)>,
 }
 
+/// What is counted, in the text form that Prometheus reads.
+pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
 struct Answering {
     client: Client,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
 }
 
-/// Serves until the token is cancelled. A taken port costs the endpoints, not the scheduler.
+/// Serves a component of this name until the token is cancelled.
+///
+/// # Errors
+/// A certificate that cannot be read or used.
 pub async fn serve(
     endpoint: Endpoint,
+    name: &'static str,
     client: Client,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
-    let acceptor = TlsAcceptor::from(Arc::new(tls(&endpoint)?));
+    let acceptor = TlsAcceptor::from(Arc::new(tls(&endpoint, name)?));
     let listener = match TcpListener::bind(endpoint.address).await {
         Ok(listener) => listener,
         Err(error) => {
-            warn!(address = %endpoint.address, %error, "Could not serve health and metrics: choose another --secure-port");
+            warn!(component = name, address = %endpoint.address, %error, "Could not serve health and metrics: choose another --secure-port");
             return Ok(());
         }
     };
-    info!(address = %endpoint.address, "Serving health and metrics");
+    info!(component = name, address = %endpoint.address, "Serving health and metrics");
     let answering = Arc::new(Answering { client, metrics });
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -83,13 +92,13 @@ pub async fn serve(
     }
 }
 
-fn tls(endpoint: &Endpoint) -> anyhow::Result<ServerConfig> {
+fn tls(endpoint: &Endpoint, name: &str) -> anyhow::Result<ServerConfig> {
     let pair = match &endpoint.files {
         Some((cert, key)) => pki::CertifiedKey::read(cert.as_ref(), key.as_ref())?,
         None => {
             let names = ["localhost".to_owned(), "127.0.0.1".into(), endpoint.address.ip().to_string()];
-            let request = pki::CertRequest::server("kube-scheduler", names);
-            pki::Authority::generate("kube-scheduler-ca")?.issue(&request)?
+            let request = pki::CertRequest::server(name, names);
+            pki::Authority::generate(&format!("{name}-ca"))?.issue(&request)?
         }
     };
     let (chain, key) = pair.to_rustls()?;
@@ -123,7 +132,7 @@ impl Answering {
         match request.uri().path() {
             "/healthz" | "/livez" | "/readyz" => text(StatusCode::OK, "ok".into()),
             path @ "/metrics" => match self.allowed(&request, path).await {
-                Ok(()) => text(StatusCode::OK, self.metrics.text()),
+                Ok(()) => text(StatusCode::OK, (self.metrics)()),
                 Err(refused) => text(refused, refused.canonical_reason().unwrap_or_default().into()),
             },
             _ => text(StatusCode::NOT_FOUND, "404 page not found".into()),
