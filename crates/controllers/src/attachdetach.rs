@@ -17,6 +17,8 @@ use volumes::attachments::{attachment_name, unique_name};
 
 /// How long a node that is not healthy may keep a volume mounted that nobody needs any more.
 const UNMOUNT_SECONDS: i64 = 360;
+/// The length of a digest in an attachment's name.
+const DIGEST_LETTERS: usize = 64;
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 pub struct AttachDetach {
@@ -94,7 +96,7 @@ impl Controller for AttachDetach {
         let attachments: Vec<Arc<VolumeAttachment>> = context
             .view
             .list::<VolumeAttachment>()
-            .filter(|attachment| attachment.spec.node_name == *name)
+            .filter(|attachment| attachment.spec.node_name == *name && is_ours(context.view, attachment))
             .collect();
         if node.is_some() {
             attach(context.view, name, &needed, &mut plan);
@@ -106,6 +108,21 @@ impl Controller for AttachDetach {
         }
         self.detach(context, node.as_deref(), &unneeded, &mut plan);
         plan
+    }
+}
+
+/// Whether an attachment bears the name that this controller gives: what others attach is theirs to detach.
+fn is_ours(view: &View, attachment: &VolumeAttachment) -> bool {
+    let name = &attachment.metadata.name;
+    let volume = attachment.spec.source.persistent_volume_name.clone().map(ObjectKey::cluster);
+    match volume.and_then(|key| view.get::<PersistentVolume>(&key)) {
+        Some(volume) => volume.spec.persistent_volume_source.csi.as_deref().is_some_and(|csi| {
+            *name == attachment_name(&csi.volume_handle, &csi.driver, &attachment.spec.node_name)
+        }),
+        // A volume that is gone can no longer be asked.
+        None => name.strip_prefix("csi-").is_some_and(|rest| {
+            rest.len() == DIGEST_LETTERS && rest.bytes().all(|letter| letter.is_ascii_hexdigit())
+        }),
     }
 }
 

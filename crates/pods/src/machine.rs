@@ -86,6 +86,8 @@ pub struct Machine {
     unmet: Option<Answer>,
     resize_retry: Retry,
     resize_fault: Option<String>,
+    /// A wish was taken on and is not met everywhere yet.
+    resizing: bool,
     status: PodStatus,
     armed: Option<Millis>,
     due: Option<Millis>,
@@ -106,6 +108,7 @@ impl Machine {
             unmet: None,
             resize_retry: Retry::default(),
             resize_fault: None,
+            resizing: false,
             pod,
             host_ips,
             phase: Phase::Syncing,
@@ -196,10 +199,22 @@ impl Machine {
             Input::Resize(Answer::Accepted) => {
                 self.allocated = resize::wanted(&self.pod);
                 self.unmet = None;
+                self.resizing = true;
+                let message = resize::message("started", &self.pod, "");
+                effects.push(record(false, "ResizeStarted", message, None));
                 self.resize_retry = Retry::default();
                 self.resize_fault = None;
             }
-            Input::Resize(answer) => self.unmet = Some(answer),
+            Input::Resize(answer) => {
+                if self.unmet.as_ref() != Some(&answer)
+                    && let Some((reason, why)) = answer.refusal()
+                {
+                    let (event, message) =
+                        (format!("Resize{reason}"), resize::message(reason, &self.pod, why));
+                    effects.push(record(true, &event, message, None));
+                }
+                self.unmet = Some(answer);
+            }
             Input::Retry => {
                 self.volumes_retry = Retry::default();
                 self.tracks.values_mut().for_each(|track| track.retry_at = None);
@@ -230,14 +245,16 @@ impl Machine {
             (Op::Pull(name), Err(failure)) => self.pull_failed(now, &name, failure, effects),
             (Op::Resize(name), Ok(_)) => {
                 self.resize_fault = None;
-                self.told(&name);
+                self.told(&name, effects);
             }
             (Op::Resize(_), Err(failure)) => {
+                let message = resize::message("error", &self.pod, &failure.message);
+                effects.push(record(true, "ResizeError", message, None));
                 self.resize_retry.fail(now, SANDBOX_RETRY_MAX);
                 self.resize_fault = Some(failure.message);
             }
             (Op::Start(name), Ok(_)) => {
-                self.told(&name);
+                self.told(&name, effects);
                 // Started, and already gone from the runtime: not to be tried again in a loop.
                 let vanished = self.observed.newest(&name).is_none();
                 let track = self.tracks.entry(name).or_default();
@@ -274,9 +291,14 @@ impl Machine {
     }
 
     /// The runtime has what it was told of a container's resources.
-    fn told(&mut self, name: &str) {
+    fn told(&mut self, name: &str, effects: &mut Vec<Effect>) {
         if let Some(own) = self.telling.remove(name) {
             self.actuated.insert(name.into(), own);
+        }
+        if self.resizing && !resize::differs(&self.actuated, &self.allocated) {
+            self.resizing = false;
+            let message = resize::message("completed", &self.pod, "");
+            effects.push(record(false, "ResizeCompleted", message, None));
         }
     }
 

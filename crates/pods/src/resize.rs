@@ -21,6 +21,29 @@ pub enum Answer {
     Infeasible(String),
 }
 
+impl Answer {
+    /// The condition's reason and message, where it is not a yes.
+    pub fn refusal(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Answer::Accepted => None,
+            Answer::Deferred(why) => Some(("Deferred", why)),
+            Answer::Infeasible(why) => Some(("Infeasible", why)),
+        }
+    }
+}
+
+/// The words of an event: what became of the wish, and the wish itself, as upstream tells it.
+pub fn message(what: &str, pod: &Pod, error: &str) -> String {
+    let containers: Vec<serde_json::Value> = resizable(pod)
+        .map(|one| serde_json::json!({"name": one.name, "resources": api::codec::to_value(&one.resources)}))
+        .collect();
+    let mut facts = serde_json::json!({"containers": containers, "generation": pod.metadata.generation});
+    if !error.is_empty() {
+        facts["error"] = error.into();
+    }
+    format!("Pod resize {what}: {facts}")
+}
+
 /// Resources by container.
 pub type Given = BTreeMap<String, ResourceRequirements>;
 

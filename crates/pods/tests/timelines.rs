@@ -823,19 +823,24 @@ spec:
             0.000 > resources {requests={cpu=200m;memory=64Mi}}
             0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
             0.000 > answer later full
+            0.000 event Warning ResizeDeferred : Pod resize Deferred: {"containers":[{"name":"c","resources":{"requests":{"cpu":"200m","memory":"64Mi"}}}],"error":"full","generation":2}
             0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizePending"] | c #0 Running+ready
             0.000 > answer yes
+            0.000 event Normal ResizeStarted : Pod resize started: {"containers":[{"name":"c","resources":{"requests":{"cpu":"200m","memory":"64Mi"}}}],"generation":2}
             0.000 resize c-0
             0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizeInProgress"] | c #0 Running+ready
+            0.000 event Normal ResizeCompleted : Pod resize completed: {"containers":[{"name":"c","resources":{"requests":{"cpu":"200m","memory":"64Mi"}}}],"generation":2}
             0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
             0.000 > resources {requests={cpu=200m;memory=128Mi}}
             0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #0 Running+ready
             0.000 > answer yes
+            0.000 event Normal ResizeStarted : Pod resize started: {"containers":[{"name":"c","resources":{"requests":{"cpu":"200m","memory":"128Mi"}}}],"generation":3}
             0.000 stop c-0 grace 30: Container c resize requires restart
             0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizeInProgress"] | c #0 Running+ready
             0.000 pull c
             0.000 status Running ["PodReadyToStartContainers", "Initialized"] | c #0 Error 143
             0.000 start c 1 in s0
+            0.000 event Normal ResizeCompleted : Pod resize completed: {"containers":[{"name":"c","resources":{"requests":{"cpu":"200m","memory":"128Mi"}}}],"generation":3}
             0.000 status Running ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] | c #1 Running+ready
             0.000 > exit c-0 0
             0.000 > wait 30

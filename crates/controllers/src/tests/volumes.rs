@@ -260,6 +260,9 @@ status: {{attached: true}}
     );
     let text = plan(&controller, &[ATTACHED, attachment.as_str()].concat(), "n1");
     assert!(text.starts_with("delete VolumeAttachment"), "{text}");
+    // What somebody else has attached is not ours to detach.
+    let theirs = attachment.replace(&name, "theirs");
+    assert_eq!(plan(&controller, &[ATTACHED, theirs.as_str()].concat(), "n1"), "nothing\n");
 }
 
 fn claim(name: &str, class: &str, size: &str) -> Box<PersistentVolumeClaim> {
