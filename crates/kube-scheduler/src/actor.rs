@@ -11,7 +11,7 @@ use api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use api::policy::v1::PodDisruptionBudget;
-use api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
+use api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use client::{Change, Client, EventType, Recorder, Subscription};
 use scheduler::plugins::volume_binding;
 use scheduler::{Decision, Event, Fact, PodInfo, Profile, Snapshot, Turn, Unschedulable, decide};
@@ -361,6 +361,7 @@ impl Actor {
                 Fact::Claim(claim) => self.queue.event(&Event::ClaimChanged(claim), now),
                 Fact::Volume(_) => self.queue.event(&Event::VolumeChanged, now),
                 Fact::Class(_) => self.queue.event(&Event::ClassChanged, now),
+                Fact::Driver(_) | Fact::Capacity(_) => self.queue.event(&Event::CapacityChanged, now),
                 Fact::CsiNode(_) => self.queue.event(&Event::LimitsChanged, now),
                 Fact::Attachment(_) if !present => self.queue.event(&Event::AttachmentRemoved, now),
                 _ => {}
@@ -498,6 +499,10 @@ fn fact(change: Change) -> Option<(Fact, bool)> {
         Fact::Class(typed(object)?)
     } else if of == kind::<CSINode>() {
         Fact::CsiNode(typed(object)?)
+    } else if of == kind::<CSIDriver>() {
+        Fact::Driver(typed(object)?)
+    } else if of == kind::<CSIStorageCapacity>() {
+        Fact::Capacity(typed(object)?)
     } else if of == kind::<VolumeAttachment>() {
         Fact::Attachment(typed(object)?)
     } else if of == kind::<PodDisruptionBudget>() {

@@ -24,7 +24,7 @@ use api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use api::policy::v1::PodDisruptionBudget;
-use api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
+use api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use client::{Client, Election, Selection, Views};
 use meta::ObjectKey;
 use std::sync::Arc;
@@ -97,6 +97,8 @@ fn follow(client: &Client, token: &CancellationToken) -> Result<Arc<Views>, clie
         .watch::<PersistentVolume>()?
         .watch::<StorageClass>()?
         .watch::<CSINode>()?
+        .watch::<CSIDriver>()?
+        .watch::<CSIStorageCapacity>()?
         .watch::<VolumeAttachment>()?
         .watch::<PodDisruptionBudget>()?;
     Ok(builder.start(token))

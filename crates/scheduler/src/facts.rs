@@ -4,7 +4,7 @@ use crate::pod::PodInfo;
 use api::apps::v1::{ReplicaSet, StatefulSet};
 use api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service};
 use api::policy::v1::PodDisruptionBudget;
-use api::storage::v1::{CSINode, StorageClass, VolumeAttachment};
+use api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use meta::ObjectKey;
 use meta::labels::{Requirement, Selector};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +25,9 @@ pub enum Fact {
     /// What a node's drivers take.
     CsiNode(Arc<CSINode>),
     Attachment(Arc<VolumeAttachment>),
+    Driver(Arc<CSIDriver>),
+    /// How much a driver still has somewhere.
+    Capacity(Arc<CSIStorageCapacity>),
 }
 
 /// The facts of a cluster.
@@ -43,6 +46,9 @@ pub struct Facts {
     limits: HashMap<String, BTreeMap<String, i32>>,
     /// By node, then the attachment's name.
     attachments: HashMap<String, HashMap<String, Arc<VolumeAttachment>>>,
+    /// Drivers whose free storage counts.
+    counted: BTreeSet<String>,
+    capacities: HashMap<ObjectKey, Arc<CSIStorageCapacity>>,
 }
 
 fn key(meta: &api::meta::v1::ObjectMeta) -> ObjectKey {
@@ -94,6 +100,16 @@ impl Facts {
                     self.limits.insert(object.metadata.name.clone(), limits);
                 }
             }
+            Fact::Driver(object) => {
+                if object.spec.storage_capacity == Some(true) {
+                    self.counted.insert(object.metadata.name.clone());
+                } else {
+                    self.counted.remove(&object.metadata.name);
+                }
+            }
+            Fact::Capacity(object) => {
+                self.capacities.insert(key(&object.metadata), object);
+            }
             Fact::Attachment(object) => {
                 let node = self.attachments.entry(object.spec.node_name.clone()).or_default();
                 node.insert(object.metadata.name.clone(), object);
@@ -121,6 +137,8 @@ impl Facts {
             Fact::Volume(object) => drop(self.volumes.remove(&object.metadata.name)),
             Fact::Class(object) => drop(self.classes.remove(&object.metadata.name)),
             Fact::Budget(object) => drop(self.budgets.remove(&key(&object.metadata))),
+            Fact::Driver(object) => drop(self.counted.remove(&object.metadata.name)),
+            Fact::Capacity(object) => drop(self.capacities.remove(&key(&object.metadata))),
             Fact::CsiNode(object) => drop(self.limits.remove(&object.metadata.name)),
             Fact::Attachment(object) => {
                 if let Some(node) = self.attachments.get_mut(&object.spec.node_name) {
@@ -146,6 +164,13 @@ impl Facts {
     }
     pub fn volumes(&self) -> impl Iterator<Item = &Arc<PersistentVolume>> {
         self.volumes.values()
+    }
+    /// Whether a driver tells how much storage is free, and wants that heeded.
+    pub fn counts_capacity(&self, driver: &str) -> bool {
+        self.counted.contains(driver)
+    }
+    pub fn capacities(&self) -> impl Iterator<Item = &Arc<CSIStorageCapacity>> {
+        self.capacities.values()
     }
     /// Whether any driver of any node has a limit.
     pub fn has_volume_limits(&self) -> bool {

@@ -36,6 +36,8 @@ pub enum Event<'a> {
     /// A node's drivers take another number of volumes.
     LimitsChanged,
     AttachmentRemoved,
+    /// A driver has more or less storage than before.
+    CapacityChanged,
 }
 
 impl Event<'_> {
@@ -84,6 +86,7 @@ impl Event<'_> {
             ],
             Event::VolumeChanged => &[node_volume_limits::NAME, volume_binding::NAME, volume_zone::NAME],
             Event::ClassChanged => &[volume_binding::NAME, volume_zone::NAME],
+            Event::CapacityChanged => &[volume_binding::NAME],
             Event::LimitsChanged | Event::AttachmentRemoved => &[node_volume_limits::NAME],
         }
     }

@@ -15,6 +15,7 @@ use api::core::v1::{
     Affinity, Node, NodeAffinity, PersistentVolume, PersistentVolumeClaim, PodSpec, TopologySelectorTerm,
 };
 use api::storage::v1::StorageClass;
+use meta::labels::Selector;
 use std::sync::Arc;
 use volumes::{SELECTED_NODE, Suit};
 
@@ -22,6 +23,7 @@ pub const NAME: &str = "VolumeBinding";
 
 const UNREACHABLE: &str = "node(s) didn't match PersistentVolume's node affinity";
 const NOT_FOUND: &str = "node(s) didn't find available persistent volumes to bind";
+const NO_SPACE: &str = "node(s) did not have enough free storage";
 const LOST: &str = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
 
 pub const FILTER: Filter = Filter { name: NAME, prepare, check, hint };
@@ -46,6 +48,8 @@ struct Waiting {
     candidates: Vec<Candidate>,
     /// Where a volume can be made for it; `None` where none can be made.
     provision: Option<Vec<TopologySelectorTerm>>,
+    /// The nodes with enough free storage, each by the labels that it must have; `None` where nobody counts it.
+    room: Option<Vec<Selector>>,
 }
 
 struct Candidate {
@@ -121,7 +125,18 @@ impl Waiting {
         let provision = class
             .filter(|class| !matches!(class.provisioner.as_str(), "" | "kubernetes.io/no-provisioner"))
             .map(|class| class.allowed_topologies.clone());
-        Waiting { claim, selected, candidates, provision }
+        let room = match class.filter(|_| !claim.spec.resources.requests.is_empty()) {
+            Some(class) if facts.counts_capacity(&class.provisioner) => {
+                let size = volumes::requested(&claim);
+                let enough = facts.capacities().filter(|own| {
+                    own.storage_class_name == class.metadata.name
+                        && own.maximum_volume_size.or(own.capacity).is_some_and(|limit| limit >= size)
+                });
+                Some(enough.filter_map(|own| api::selector(own.node_topology.as_deref()?).ok()).collect())
+            }
+            _ => None,
+        };
+        Waiting { claim, selected, candidates, provision, room }
     }
 
     /// The volume that the claim would have from this node, beside those that the pod's other claims have.
@@ -139,7 +154,16 @@ impl Waiting {
         Ok(reachable.next().map(|own| &own.volume))
     }
 
-    fn can_be_made_on(&self, node: &Node) -> bool {
+    /// Whether a volume can be made for the claim on a node, or upstream's words for why not.
+    fn makes_on(&self, node: &Node) -> Result<(), &'static str> {
+        if !self.is_allowed_on(node) {
+            return Err(NOT_FOUND);
+        }
+        let room = |nodes: &Vec<Selector>| nodes.iter().any(|own| own.matches(&node.metadata.labels));
+        if self.room.as_ref().is_none_or(room) { Ok(()) } else { Err(NO_SPACE) }
+    }
+
+    fn is_allowed_on(&self, node: &Node) -> bool {
         self.provision.as_ref().is_some_and(|terms| {
             terms.is_empty()
                 || terms.iter().any(|term| {
@@ -153,25 +177,28 @@ impl Waiting {
 }
 
 impl Claims {
-    /// What to bind and what to make for a node; `None` where a claim would remain without a volume.
-    fn choose(&self, node: &Node) -> Option<Choice> {
+    /// What to bind and what to make for a node, or why a claim would remain without a volume.
+    fn choose(&self, node: &Node) -> Result<Choice, &'static str> {
         let mut choice = Choice::default();
         for own in self.waiting.iter() {
             if let Some(selected) = &own.selected {
-                if *selected != node.metadata.name || !own.can_be_made_on(node) {
-                    return None;
+                if *selected != node.metadata.name {
+                    return Err(NOT_FOUND);
                 }
+                own.makes_on(node)?;
                 choice.provision.push(own.claim.clone());
                 continue;
             }
             match own.volume_for(node, &choice) {
-                Err(()) => return None,
+                Err(()) => return Err(NOT_FOUND),
                 Ok(Some(volume)) => choice.bind.push((volume.clone(), own.claim.clone())),
-                Ok(None) if own.can_be_made_on(node) => choice.provision.push(own.claim.clone()),
-                Ok(None) => return None,
+                Ok(None) => {
+                    own.makes_on(node)?;
+                    choice.provision.push(own.claim.clone());
+                }
             }
         }
-        Some(choice)
+        Ok(choice)
     }
 }
 
@@ -199,7 +226,7 @@ pub fn plan(snapshot: &Snapshot, pod: &PodInfo, node: &str) -> Result<VolumePlan
     }
     let state = claims(&snapshot.facts, pod)?;
     let node = snapshot.node(node).ok_or_else(|| format!("node {node:?} not found"))?;
-    let choice = state.choose(&node.node).ok_or(NOT_FOUND)?;
+    let choice = state.choose(&node.node)?;
     let mut plan = VolumePlan::default();
     for (volume, claim) in choice.bind {
         plan.awaited.push(claim.metadata.name.clone());
@@ -326,8 +353,8 @@ fn check(cycle: &Cycle<'_>, node: &NodeInfo, reasons: &mut Reasons) -> Verdict {
     if state.reach.iter().any(|reach| !reach.matches(&node.node)) {
         verdict = reject(reasons, UNREACHABLE, Verdict::Unresolvable);
     }
-    if !state.waiting.is_empty() && state.choose(&node.node).is_none() {
-        verdict = reject(reasons, NOT_FOUND, Verdict::Unresolvable);
+    if let Err(reason) = state.choose(&node.node) {
+        verdict = reject(reasons, reason, Verdict::Unresolvable);
     }
     if state.lost {
         verdict = reject(reasons, LOST, Verdict::Unresolvable);
@@ -341,7 +368,7 @@ fn hint(event: &Event<'_>, pod: &PodInfo) -> bool {
             claim.metadata.namespace == pod.namespace()
                 && pod.claims.iter().any(|reference| reference.name == claim.metadata.name)
         }
-        Event::VolumeChanged | Event::ClassChanged | Event::NodeAdded(_) => true,
+        Event::VolumeChanged | Event::ClassChanged | Event::CapacityChanged | Event::NodeAdded(_) => true,
         Event::NodeChanged { old, new } => old.metadata.labels != new.metadata.labels,
         _ => false,
     }

@@ -41,6 +41,8 @@ pub fn read(text: &str) -> (Snapshot, Option<Arc<PodInfo>>) {
                 "volume" => Fact::Volume(Arc::new(object_of(&object))),
                 "class" => Fact::Class(Arc::new(object_of(&object))),
                 "csinode" => Fact::CsiNode(Arc::new(object_of(&object))),
+                "driver" => Fact::Driver(Arc::new(object_of(&object))),
+                "capacity" => Fact::Capacity(Arc::new(object_of(&object))),
                 "budget" => Fact::Budget(Arc::new(object_of(&object))),
                 other => panic!("{other:?} is no kind"),
             }),

@@ -116,3 +116,31 @@ fn zones_limits_and_single_users_rule_nodes_out() {
     "#]],
     );
 }
+
+#[test]
+fn a_driver_that_counts_its_storage_is_heeded() {
+    let class = "class slow | {provisioner: x.io, volumeBindingMode: WaitForFirstConsumer}";
+    let driver = "driver x.io | {spec: {storageCapacity: true}}";
+    let capacity = |size: &str| {
+        format!(
+            "capacity c | {{storageClassName: slow, capacity: {size}, nodeTopology: {{matchLabels: {{topology.kubernetes.io/zone: b}}}}}}"
+        )
+    };
+    let nodes = "node n1 zone=a\nnode n2 zone=b";
+    check(
+        &format!("{nodes}\n{class}\n{driver}\n{}\n{CLAIM}\n{POD}", capacity("2Gi")),
+        expect![[r#"
+        n1: rejected by VolumeBinding: node(s) did not have enough free storage, for good
+        n2: 397 = TaintToleration 100*3 NodeResourcesFit 97*1
+        -> bind n2
+    "#]],
+    );
+    check(
+        &format!("{nodes}\n{class}\n{driver}\n{}\n{CLAIM}\n{POD}", capacity("1Gi")),
+        expect![[r#"
+        n1: rejected by VolumeBinding: node(s) did not have enough free storage, for good
+        n2: rejected by VolumeBinding: node(s) did not have enough free storage, for good
+        -> 0/2 nodes are available: 2 node(s) did not have enough free storage. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling. [VolumeBinding]
+    "#]],
+    );
+}
