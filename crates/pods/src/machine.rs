@@ -1,5 +1,7 @@
 //! The machine of one pod: which phase it is in, what is under way, what happens next.
 
+mod resizing;
+
 use crate::actions::{self, Health};
 use crate::backoff::{self, Backoff};
 use crate::input::{Container as Seen, Effect, Failure, Input, Observed, Op, State, Stop};
@@ -136,17 +138,6 @@ impl Machine {
     pub fn phase(&self) -> Phase {
         self.phase
     }
-    /// The pod with the resources that are allocated to it.
-    pub fn allocated(&self) -> Arc<Pod> {
-        match resize::differs(&self.allocated, &resize::wanted(&self.pod)) {
-            true => Arc::new(resize::with(&self.pod, &self.allocated)),
-            false => self.pod.clone(),
-        }
-    }
-    /// Whether the pod asks for other resources than were allocated, so that the node has to answer.
-    pub fn wants_resize(&self) -> bool {
-        self.phase == Phase::Syncing && resize::differs(&self.allocated, &resize::wanted(&self.pod))
-    }
     /// The status as last computed.
     pub fn status(&self) -> &PodStatus {
         &self.status
@@ -196,25 +187,7 @@ impl Machine {
                     self.eviction_grace = grace_seconds;
                 }
             }
-            Input::Resize(Answer::Accepted) => {
-                self.allocated = resize::wanted(&self.pod);
-                self.unmet = None;
-                self.resizing = true;
-                let message = resize::message("started", &self.pod, "");
-                effects.push(record(false, "ResizeStarted", message, None));
-                self.resize_retry = Retry::default();
-                self.resize_fault = None;
-            }
-            Input::Resize(answer) => {
-                if self.unmet.as_ref() != Some(&answer)
-                    && let Some((reason, why)) = answer.refusal()
-                {
-                    let (event, message) =
-                        (format!("Resize{reason}"), resize::message(reason, &self.pod, why));
-                    effects.push(record(true, &event, message, None));
-                }
-                self.unmet = Some(answer);
-            }
+            Input::Resize(answer) => self.answered(answer, effects),
             Input::Retry => {
                 self.volumes_retry = Retry::default();
                 self.tracks.values_mut().for_each(|track| track.retry_at = None);
@@ -243,16 +216,7 @@ impl Machine {
                 track.pull = None;
             }
             (Op::Pull(name), Err(failure)) => self.pull_failed(now, &name, failure, effects),
-            (Op::Resize(name), Ok(_)) => {
-                self.resize_fault = None;
-                self.told(&name, effects);
-            }
-            (Op::Resize(_), Err(failure)) => {
-                let message = resize::message("error", &self.pod, &failure.message);
-                effects.push(record(true, "ResizeError", message, None));
-                self.resize_retry.fail(now, SANDBOX_RETRY_MAX);
-                self.resize_fault = Some(failure.message);
-            }
+            (Op::Resize(name), result) => self.resized(now, &name, result, effects),
             (Op::Start(name), Ok(_)) => {
                 self.told(&name, effects);
                 // Started, and already gone from the runtime: not to be tried again in a loop.
@@ -287,24 +251,6 @@ impl Machine {
             (Op::Delete, Ok(_)) => self.deleted = true,
             (Op::Cleanup | Op::Delete, Err(_)) => self.volumes_retry.fail(now, SANDBOX_RETRY_MAX),
             _ => {}
-        }
-    }
-
-    /// The runtime has what it was told of a container's resources.
-    fn told(&mut self, name: &str, effects: &mut Vec<Effect>) {
-        if let Some(own) = self.telling.remove(name) {
-            self.actuated.insert(name.into(), own);
-        }
-        if self.resizing && !resize::differs(&self.actuated, &self.allocated) {
-            self.resizing = false;
-            let message = resize::message("completed", &self.pod, "");
-            effects.push(record(false, "ResizeCompleted", message, None));
-        }
-    }
-
-    fn tell(&mut self, name: &str) {
-        if let Some(own) = self.allocated.get(name) {
-            self.telling.insert(name.into(), own.clone());
         }
     }
 
@@ -455,38 +401,6 @@ impl Machine {
         self.resize(now, effects);
         self.collect(effects);
         self.run_probes(now, effects);
-    }
-
-    /// Gives running containers what is allocated to them; those that have to start anew for it are stopped.
-    fn resize(&mut self, now: Millis, effects: &mut Vec<Effect>) {
-        if !self.wants_resize() {
-            // The wish was taken back, or met.
-            self.unmet = None;
-        }
-        for (name, new) in self.allocated.clone() {
-            let Some(old) =
-                self.actuated.get(&name).filter(|old| !resize::changed(old, &new).is_empty()).cloned()
-            else {
-                continue;
-            };
-            let running = self.observed.newest(&name).filter(|seen| seen.state == State::Running);
-            let (Some(seen), Some(container)) = (running.cloned(), self.container(&name)) else { continue };
-            if resize::needs_restart(&container, &old, &new) {
-                let stop = Stop {
-                    container: name.clone(),
-                    id: seen.id,
-                    grace_seconds: self.pod.spec.termination_grace_period_seconds.unwrap_or(30),
-                    message: format!("Container {name} resize requires restart"),
-                };
-                self.stop(stop, effects);
-                continue;
-            }
-            let op = Op::Resize(name.clone());
-            if self.may(&op, now, self.resize_retry.at) {
-                self.tell(&name);
-                self.begin(op, Effect::Resize { container: name, id: seen.id }, effects);
-            }
-        }
     }
 
     /// Whether a piece of work may begin: not under way, and its wait over.
