@@ -7,6 +7,7 @@ use crate::pod;
 use api::coordination::v1::Lease;
 use api::core::v1::{Node, NodeCondition, Pod, Taint};
 use meta::{ObjectKey, Time};
+use std::sync::Arc;
 use view::View;
 
 const LEASES: &str = "kube-node-lease";
@@ -30,6 +31,77 @@ pub struct NodeLifecycle {
     pub grace_seconds: i64,
     /// The same for a node that has never been ready.
     pub startup_grace_seconds: i64,
+    pub eviction: EvictionRate,
+}
+
+/// How fast the nodes of a zone may lose their pods: where many fall silent at once, the fault may not be theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct EvictionRate {
+    /// Nodes a second while the zone is healthy, or has no node left that is.
+    pub normal: f64,
+    /// Nodes a second while it is not, in a zone larger than `large_zone`; in smaller ones nothing is evicted then.
+    pub secondary: f64,
+    pub large_zone: usize,
+    /// From which part of its nodes on, and at least three, a zone is unhealthy.
+    pub unhealthy: f64,
+}
+
+impl Default for EvictionRate {
+    fn default() -> Self {
+        EvictionRate { normal: 0.1, secondary: 0.01, large_zone: 50, unhealthy: 0.55 }
+    }
+}
+
+impl EvictionRate {
+    /// Nodes a second, by the health of a zone.
+    fn of(&self, nodes: usize, unready: usize) -> f64 {
+        let partly = unready > 2 && unready < nodes && unready as f64 / nodes as f64 >= self.unhealthy;
+        match (partly, nodes > self.large_zone) {
+            (false, _) => self.normal,
+            (true, true) => self.secondary,
+            (true, false) => 0.0,
+        }
+    }
+
+    /// In how many seconds the pods of a node may be let go; `None` while they may not. Nodes take turns, those first
+    /// that have been unready longest, each so long after the last as the rate says.
+    fn wait(&self, node: &Node, view: &View, now: Time) -> Option<i64> {
+        let zone = zone(node);
+        let nodes: Vec<Arc<Node>> = view.list::<Node>().filter(|other| self::zone(other) == zone).collect();
+        let unready: Vec<&Arc<Node>> = nodes.iter().filter(|node| !is_ready(node)).collect();
+        let rate = self.of(nodes.len(), unready.len());
+        if rate <= 0.0 {
+            return None;
+        }
+        let pause = (1.0 / rate).ceil() as i64;
+        let last = nodes.iter().filter_map(|node| evicted_at(node)).max();
+        let order =
+            |node: &Node| (ready(node).and_then(|c| c.last_transition_time), node.metadata.name.clone());
+        let own = order(node);
+        let ahead = unready.iter().filter(|other| evicted_at(other).is_none() && order(other) < own).count();
+        let turn = i64::try_from(ahead).unwrap_or(i64::MAX).saturating_mul(pause);
+        let first = last.map_or(0, |last| (last.seconds() + pause - now.seconds()).max(0));
+        Some(first.saturating_add(turn))
+    }
+}
+
+/// Region and zone; nodes without them are in one of their own.
+fn zone(node: &Node) -> (String, String) {
+    let label = |name: &str| node.metadata.labels.get(name).cloned().unwrap_or_default();
+    (label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone"))
+}
+
+fn is_ready(node: &Node) -> bool {
+    ready(node).is_some_and(|condition| condition.status == "True")
+}
+
+fn is_evicting(taint: &Taint) -> bool {
+    taint.effect == "NoExecute" && (taint.key == NOT_READY || taint.key == UNREACHABLE)
+}
+
+/// When the pods of a node were let go, where they were.
+fn evicted_at(node: &Node) -> Option<Time> {
+    node.spec.taints.iter().filter(|taint| is_evicting(taint)).filter_map(|taint| taint.time_added).max()
 }
 
 impl Controller for NodeLifecycle {
@@ -66,7 +138,7 @@ impl Controller for NodeLifecycle {
         if self.judge_silence(&node, context, &mut plan) {
             return plan;
         }
-        set_taints(&node, context, &mut plan);
+        set_taints(&node, context, &self.eviction, &mut plan);
         unready_pods(&node, context, &mut plan);
         plan
     }
@@ -142,7 +214,7 @@ fn all_unready(view: &View) -> bool {
     view.list::<Node>().all(|node| ready(&node).is_none_or(|condition| condition.status != "True"))
 }
 
-fn set_taints(node: &Node, context: &Context<'_>, plan: &mut Plan) {
+fn set_taints(node: &Node, context: &Context<'_>, rate: &EvictionRate, plan: &mut Plan) {
     let mut wanted: Vec<(&str, &str)> = BY_CONDITION
         .iter()
         .filter(|(kind, status, _)| {
@@ -159,7 +231,17 @@ fn set_taints(node: &Node, context: &Context<'_>, plan: &mut Plan) {
         Some("Unknown") => Some(UNREACHABLE),
         _ => None,
     };
-    let evicting = evicting.filter(|_| !all_unready(context.view));
+    let evicting = evicting.filter(|_| !all_unready(context.view)).filter(|_| {
+        // One reason in place of the other lets nothing more go.
+        if node.spec.taints.iter().any(is_evicting) {
+            return true;
+        }
+        let wait = rate.wait(node, context.view, context.now);
+        if let Some(wait) = wait.filter(|wait| *wait > 0) {
+            plan.again_after_seconds(wait);
+        }
+        wait == Some(0)
+    });
     wanted.extend(evicting.map(|key| (key, "NoExecute")));
 
     let ours = |taint: &Taint| {

@@ -189,6 +189,22 @@ pub struct Options {
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub disable_force_detach_on_timeout: bool,
 
+    /// Nodes a second whose pods are let go while their zone is healthy.
+    #[arg(long, default_value_t = 0.1)]
+    pub node_eviction_rate: f64,
+
+    /// The same while it is not; in clusters of up to --large-cluster-size-threshold nodes none are then.
+    #[arg(long, default_value_t = 0.01)]
+    pub secondary_node_eviction_rate: f64,
+
+    /// Up to how many nodes a zone is small.
+    #[arg(long, default_value_t = 50)]
+    pub large_cluster_size_threshold: usize,
+
+    /// From which part of its nodes on, and at least three, a zone is unhealthy.
+    #[arg(long, default_value_t = 0.55)]
+    pub unhealthy_zone_threshold: f64,
+
     /// How many finished pods may stay; 0 for any number.
     #[arg(long, default_value_t = 12500)]
     pub terminated_pod_gc_threshold: usize,

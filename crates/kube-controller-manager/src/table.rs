@@ -23,7 +23,7 @@ use controllers::job::Jobs;
 use controllers::localpath::LocalPathProvisioner;
 use controllers::namespace::Namespaces;
 use controllers::nodeipam::NodeIpam;
-use controllers::nodelifecycle::NodeLifecycle;
+use controllers::nodelifecycle::{EvictionRate, NodeLifecycle};
 use controllers::persistentvolume::VolumeBinder;
 use controllers::podgc::PodGc;
 use controllers::protection::{ClaimProtection, VolumeProtection};
@@ -107,6 +107,12 @@ pub(crate) fn controllers(options: &Options, keys: &Keys) -> anyhow::Result<Vec<
             Arc::new(NodeLifecycle {
                 grace_seconds: seconds(options.node_monitor_grace_period),
                 startup_grace_seconds: seconds(options.node_startup_grace_period),
+                eviction: EvictionRate {
+                    normal: options.node_eviction_rate,
+                    secondary: options.secondary_node_eviction_rate,
+                    large_zone: options.large_cluster_size_threshold,
+                    unhealthy: options.unhealthy_zone_threshold,
+                },
             }),
             8,
         ),

@@ -110,7 +110,8 @@ status:
 
 #[test]
 fn a_silent_node_becomes_unknown_and_loses_its_pods() {
-    let lifecycle = NodeLifecycle { grace_seconds: 50, startup_grace_seconds: 60 };
+    let lifecycle =
+        NodeLifecycle { grace_seconds: 50, startup_grace_seconds: 60, eviction: Default::default() };
     check(
         plan(&lifecycle, NODES, "n2"),
         expect![[r#"
@@ -298,4 +299,46 @@ fn changes_concern_dependents_and_waiting_owners() {
     };
     assert_eq!(keys(Some(&set), None), ["uid-set", "uid-child"]);
     assert_eq!(keys(None, Some(&set)), ["uid-set"]);
+}
+
+fn zone_node(name: &str, ready: &str, since: &str, taints: &str) -> String {
+    format!(
+        "
+---
+apiVersion: v1
+kind: Node
+metadata: {{name: {name}, labels: {{topology.kubernetes.io/zone: a}}}}
+spec: {{taints: [{taints}]}}
+status: {{conditions: [{{type: Ready, status: '{ready}', lastHeartbeatTime: '2026-01-01T00:00:00Z', lastTransitionTime: '2026-01-01T00:{since}Z'}}]}}
+"
+    )
+}
+
+#[test]
+fn nodes_of_a_zone_lose_their_pods_one_after_the_other() {
+    let lifecycle =
+        NodeLifecycle { grace_seconds: 50, startup_grace_seconds: 60, eviction: Default::default() };
+    let up = |count: usize| -> String {
+        (0..count).map(|number| zone_node(&format!("up{number}"), "True", "00:00", "")).collect()
+    };
+    let (first, second) =
+        (zone_node("down0", "Unknown", "08:00", ""), zone_node("down1", "Unknown", "09:00", ""));
+    let keys = |fixture: &str, key: &str| {
+        let text = plan(&lifecycle, fixture, key);
+        let added = |line: &str| line.contains("\"NoExecute\"");
+        let evicts = if text.lines().any(added) { "evicts" } else { "keeps" };
+        let again = text.lines().find(|line| line.starts_with("again")).unwrap_or_default();
+        format!("{evicts} {again}")
+    };
+    let two = format!("{}{first}{second}", up(3));
+    expect!["evicts "].assert_eq(&keys(&two, "down0"));
+    expect!["keeps again in 10000 ms"].assert_eq(&keys(&two, "down1"));
+    let taint = "{key: node.kubernetes.io/unreachable, effect: NoExecute, timeAdded: '2026-01-01T00:09:56Z'}";
+    let begun = format!("{}{}{second}", up(3), zone_node("down0", "Unknown", "08:00", taint));
+    expect!["keeps again in 6000 ms"].assert_eq(&keys(&begun, "down1"));
+    // Three of five: too many for a small zone.
+    let many = format!("{two}{}", zone_node("down2", "Unknown", "09:30", ""))
+        .replace("name: up0", "name: down3")
+        .replacen("'True'", "'False'", 1);
+    expect!["keeps "].assert_eq(&keys(&many, "down0"));
 }
