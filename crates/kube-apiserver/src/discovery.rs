@@ -105,6 +105,11 @@ impl Discovery {
         self.find(group, version)?.resources.iter().copied().find(|known| known.plural() == plural)
     }
 
+    /// The resource that serves a kind.
+    pub fn resource_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static dyn Resource> {
+        self.find(group, version)?.resources.iter().copied().find(|known| known.kind() == kind)
+    }
+
     pub fn api_versions(&self) -> APIVersions {
         APIVersions {
             versions: vec!["v1".into()],

@@ -63,6 +63,11 @@ impl Kinds {
         self.served().discovery.resource(group, version, plural)
     }
 
+    /// The resource that serves a kind.
+    pub fn resource_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static dyn Resource> {
+        self.served().discovery.resource_of_kind(group, version, kind)
+    }
+
     /// Group and version of everything that is built in.
     pub fn built_in_versions(&self) -> Vec<(String, String)> {
         Discovery::new(&self.builtin, self.host.clone()).versions()

@@ -422,7 +422,7 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     definitions::start(Arc::clone(&api.kinds), Arc::clone(&registry), shutdown.clone())
         .await
         .context("cannot read the custom resource definitions")?;
-    api.policies.start(&shutdown).await.context("cannot read the admission policies")?;
+    api.policies.start(&api.kinds, &shutdown).await.context("cannot read the admission policies")?;
     let serving = tokio::spawn(serve::serve(Arc::clone(&api), listener, tls, shutdown));
     let service_range = service_range.to_string();
     let published = Published { service_ip, address, port: addr.port(), service_range, alone };

@@ -304,3 +304,40 @@ async fn mutating_policies_change_objects() {
          \"Object.other\", expected \"Object.spec\", which matches field name path from root Object type"
     );
 }
+
+#[tokio::test]
+async fn parameters_may_be_custom_resources() {
+    let fixture = serve().await;
+    let spec = json!({
+        "paramKind": {"apiVersion": "example.com/v1", "kind": "Limit"},
+        "matchConstraints": constraints("", "configmaps"),
+        "validations": [{"expression": "size(object.data) > params.spec.least"}],
+    });
+    let reference = json!({"selector": {}, "parameterNotFoundAction": "Allow"});
+    validating(&fixture, "sizes", spec, &[json!({"paramRef": reference, "validationActions": ["Deny"]})])
+        .await;
+    assert_eq!(
+        message(&fixture, MAPS, &map("m")).await,
+        "422 Invalid: configmaps \"m\" is forbidden: ValidatingAdmissionPolicy 'sizes' denied request: failed to \
+         configure policy: failed to find resource referenced by paramKind: 'example.com/v1, Kind=Limit'"
+    );
+    let names = json!({"plural": "limits", "singular": "limit", "kind": "Limit", "listKind": "LimitList"});
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({"metadata": {"name": "limits.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": names,
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+    }});
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    create(&fixture.admin, definitions, &definition.to_string()).await;
+    // Without parameters, and none demanded, nothing is looked at.
+    until(&fixture, MAPS, &map("m"), |code, _| code == 201).await;
+    let limit = json!({
+        "apiVersion": "example.com/v1", "kind": "Limit", "metadata": {"name": "l"}, "spec": {"least": 1},
+    });
+    create(&fixture.admin, "/apis/example.com/v1/namespaces/default/limits", &limit.to_string()).await;
+    assert_eq!(
+        message(&fixture, MAPS, &map("m")).await,
+        "422 Invalid: configmaps \"m\" is forbidden: ValidatingAdmissionPolicy 'sizes' with binding 'sizes-0' denied \
+         request: failed expression: size(object.data) > params.spec.least"
+    );
+}

@@ -9,7 +9,7 @@ use meta::validation;
 /// The longest expression of an audit annotation, in bytes.
 const AUDIT_ANNOTATION_MAX_BYTES: usize = 5 * 1024;
 const AUDIT_ANNOTATIONS_MAX: usize = 20;
-const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 
 /// The expressions of one policy: variables first, since the others may name them.
 pub(super) struct Expressions {

@@ -15,6 +15,7 @@ use super::expressions::{Data, RequestAuthorizer, namespace_json, request_json};
 use super::webhooks::{Kind, versioned};
 use crate::access::Access;
 use crate::follow;
+use crate::kinds::Kinds;
 use crate::objects::{self, resource_of};
 use api::Object;
 use api::admissionregistration::{v1, v1beta1};
@@ -26,7 +27,7 @@ use registry::{Attributes, Registry};
 use resources::Resource;
 use serde_json::Value as Json;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,8 @@ struct All {
 pub struct Policies {
     registry: Weak<Registry>,
     access: Arc<Access>,
+    /// What kinds are served, once the server knows.
+    kinds: OnceLock<Arc<Kinds>>,
     all: ArcSwap<All>,
     validates: bool,
     mutates: bool,
@@ -53,6 +56,7 @@ impl Policies {
         Arc::new(Policies {
             registry: Arc::downgrade(registry),
             access,
+            kinds: OnceLock::new(),
             all: ArcSwap::default(),
             validates,
             mutates,
@@ -61,7 +65,12 @@ impl Policies {
     }
 
     /// Reads the policies and follows their changes. Returns when they were read once.
-    pub async fn start(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), ApiError> {
+    pub async fn start(
+        self: &Arc<Self>,
+        kinds: &Arc<Kinds>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ApiError> {
+        self.kinds.get_or_init(|| Arc::clone(kinds));
         let Some(registry) = self.registry.upgrade() else { return Ok(()) };
         let changed = Arc::new(Notify::new());
         let followed: [&'static dyn Resource; 4] = [
@@ -131,6 +140,10 @@ impl Policies {
             return Err(super::forbidden(attributes, None, "not yet ready to handle request"));
         }
         self.registry.upgrade().ok_or_else(|| ApiError::service_unavailable("the server is shutting down"))
+    }
+
+    fn kinds(&self) -> &Kinds {
+        self.kinds.get().expect("a server is ready only after it has started, which sets the kinds")
     }
 
     fn authorizer<'a>(&'a self, attributes: &Attributes<'a>) -> RequestAuthorizer<'a> {

@@ -114,7 +114,10 @@ impl Policies {
                     continue;
                 }
             }
-            if let Some(Err(why)) = head.param_kind.as_ref().map(super::params::resource_of) {
+            let kinds = self.kinds();
+            if let Some(Err(why)) =
+                head.param_kind.as_ref().map(|kind| super::params::resource_of(kinds, kind))
+            {
                 fault(None, &why);
                 continue;
             }

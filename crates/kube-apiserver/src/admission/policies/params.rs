@@ -1,5 +1,6 @@
 //! The parameters of a binding: objects of the policy's paramKind, by name or by labels.
 
+use crate::kinds::Kinds;
 use api::admissionregistration::v1::{ParamKind, ParamRef};
 use meta::ObjectKey;
 use registry::{ListOptions, Registry};
@@ -10,12 +11,13 @@ use serde_json::Value as Json;
 /// An error says that the binding is not configured rightly.
 pub async fn collect(
     registry: &Registry,
+    kinds: &Kinds,
     kind: Option<&ParamKind>,
     reference: Option<&ParamRef>,
     namespace: &str,
 ) -> Result<Vec<Option<Json>>, String> {
     let (Some(kind), Some(reference)) = (kind, reference) else { return Ok(vec![None]) };
-    let resource = resource_of(kind)?;
+    let resource = resource_of(kinds, kind)?;
     let place = match (resource.namespaced(), reference.namespace.as_str()) {
         (true, "") if namespace.is_empty() => {
             let why =
@@ -44,9 +46,9 @@ pub async fn collect(
 }
 
 /// The resource of a policy's paramKind; an error where there is none.
-pub fn resource_of(kind: &ParamKind) -> Result<&'static dyn Resource, String> {
+pub fn resource_of(kinds: &Kinds, kind: &ParamKind) -> Result<&'static dyn Resource, String> {
     let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
-    resources::find_kind(group, version, &kind.kind).ok_or_else(|| {
+    kinds.resource_of_kind(group, version, &kind.kind).ok_or_else(|| {
         format!(
             "failed to find resource referenced by paramKind: '{}, Kind={}'",
             if group.is_empty() { format!("/{version}") } else { format!("{group}/{version}") },

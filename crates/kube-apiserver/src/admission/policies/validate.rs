@@ -61,7 +61,9 @@ impl Policies {
                     continue;
                 }
             };
-            if let Some(Err(why)) = head.param_kind.as_ref().map(params::resource_of) {
+            if let Some(Err(why)) =
+                head.param_kind.as_ref().map(|kind| params::resource_of(self.kinds(), kind))
+            {
                 refusals.extend(misconfigured(head, None, &why));
                 continue;
             }
@@ -112,7 +114,7 @@ impl Policies {
             return Ok(Vec::new());
         }
         let (kind, reference) = (head.param_kind.as_ref(), binding.param_ref.as_ref());
-        params::collect(registry, kind, reference, attributes.namespace).await
+        params::collect(registry, self.kinds(), kind, reference, attributes.namespace).await
     }
 
     fn judge(&self, policy: &Validating, data: &Data, attributes: &Attributes<'_>) -> Verdict {
