@@ -34,7 +34,8 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) run -q -p xtask -- tidy
-	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; fi
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
+	$(CARGO) deny --offline --log-level error check --hide-inclusion-graph bans licenses sources
 
 codegen:
 	$(CARGO) run -q -p xtask -- codegen
