@@ -1,6 +1,7 @@
 //! A definition made ready to serve: its names, and each version with its schema, columns and subresources compiled.
 
 use crate::jsonpath::JsonPath;
+use crate::rules::Rules;
 use crate::schema::Schema;
 use api::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, CustomResourceSubresources, WebhookConversion,
@@ -37,6 +38,8 @@ pub struct Version {
     /// What who uses the version is told, where it is deprecated.
     pub deprecation: Option<String>,
     pub schema: Schema,
+    /// Its rules in CEL.
+    pub rules: Option<Rules>,
     /// The schema as it was written, as JSON.
     pub source: String,
     pub status: bool,
@@ -139,6 +142,7 @@ impl Version {
             served: version.served,
             storage: version.storage,
             deprecation: version.deprecated.then(|| deprecation(definition, version)),
+            rules: Rules::compile(&schema),
             schema,
             source,
             status: subresources.is_some_and(|it| it.status.is_some()),

@@ -258,6 +258,39 @@ async fn versions_show_the_same_objects() {
 }
 
 #[tokio::test]
+async fn rules_are_kept() {
+    let fixture = serve().await;
+    let mut ruled = definition();
+    let spec = &mut ruled["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-validations"] = json!([
+        {"rule": "self.engine != 'mysql' || self.replicas < 3", "message": "mysql has two replicas at most"},
+        {"rule": "self.engine == oldSelf.engine", "message": "the engine stays"},
+    ]);
+    define(&fixture, &ruled).await;
+    let (code, refused) =
+        ask(&fixture, "POST", ITEMS, &database("main", json!({"engine": "mysql", "replicas": 3}))).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        refused["message"],
+        "Database.shop.example.com \"main\" is invalid: spec: Invalid value: mysql has two replicas at most"
+    );
+    create(&fixture.admin, ITEMS, &database("main", json!({"engine": "mysql"})).to_string()).await;
+    let main = format!("{ITEMS}/main");
+    let (code, refused) = ask(&fixture, "PATCH", &main, &json!({"spec": {"engine": "postgres"}})).await;
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().contains("the engine stays"), "{refused}");
+    let (code, _) = ask(&fixture, "PATCH", &main, &json!({"spec": {"replicas": 2}})).await;
+    assert_eq!(code, 200);
+    ruled["metadata"]["name"] = "others.shop.example.com".into();
+    ruled["spec"]["names"] = json!({"plural": "others", "kind": "Other"});
+    ruled["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
+        json!([{"rule": "self.nothing == 1"}]);
+    let (code, refused) = ask(&fixture, "POST", CRDS, &ruled).await;
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().contains("undefined field 'nothing'"), "{refused}");
+}
+
+#[tokio::test]
 async fn names_are_given_once() {
     let fixture = serve().await;
     define(&fixture, &definition()).await;

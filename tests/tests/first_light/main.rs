@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod crash;
+mod custom_resources;
 mod lifecycle;
 mod node;
 mod services;
@@ -42,6 +43,7 @@ const SCENARIOS: &[Scenario] = &[
     ("volumes come and go", volumes::come_and_go),
     ("volumes keep data", volumes::keep_data),
     ("sizes change", volumes::sizes_change),
+    ("custom kinds live and die", custom_resources::live_and_die),
     ("bad input is refused", bad_input::refused),
     ("crashes lose nothing", crash::loses_nothing),
 ];

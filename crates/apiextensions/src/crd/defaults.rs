@@ -1,5 +1,6 @@
 //! Whether the defaults of a schema are themselves what the schema wants.
 
+use crate::rules::Rules;
 use crate::schema::Schema;
 use crate::{embedded, prune, validate};
 use meta::field::{Errors, Path};
@@ -23,6 +24,14 @@ fn node(schema: &Schema, path: &Path, errors: &mut Errors) {
         embedded::check(&at, default, schema, errors);
         if errors.len() == before {
             validate::value_at("", default, None, schema, &at, errors);
+        }
+        if errors.len() == before
+            && let Some(rules) = Rules::of(schema, schema.embedded)
+        {
+            rules.validate_at(&at, default, Some(default), errors);
+            if errors.len() == before {
+                rules.validate_at(&at, default, None, errors);
+            }
         }
     }
     if let Some(items) = schema.items.as_deref() {

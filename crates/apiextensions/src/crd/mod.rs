@@ -33,9 +33,11 @@ pub fn any(props: &JSONSchemaProps, holds: &dyn Fn(&JSONSchemaProps) -> bool) ->
 
 /// All that is wrong with the schema of a version, which stands at `path`, and with what refers to it. Without errors
 /// the answer is the schema, compiled.
+/// `unchanged`: the schema was accepted as it is before, so what its rules cost is no fault.
 pub fn validate(
     version: &CustomResourceDefinitionVersion,
     path: &Path,
+    unchanged: bool,
     errors: &mut Errors,
 ) -> Option<Schema> {
     let props = version.schema.as_deref()?.open_apiv3_schema.as_deref()?;
@@ -66,6 +68,10 @@ pub fn validate(
     rules::validate(props, &place, errors);
     match compiled {
         Ok(schema) => {
+            // Rules over a schema with faults of its own would only repeat them.
+            if errors.len() == before {
+                crate::rules::check(&schema, &place, unchanged, errors);
+            }
             fields::selectable(version, &schema, &path.child("selectableFields"), errors);
             (errors.len() == before).then_some(schema)
         }

@@ -60,7 +60,7 @@ impl Strategy for CustomResourceDefinitions {
             let name = Path::new("metadata").child("name");
             errors.invalid(&name, &new.metadata.name, r#"must be spec.names.plural+"."+spec.group"#);
         }
-        validate_spec(new, errors);
+        validate_spec(new, old, errors);
         validate_stored_versions(new, errors);
         validate_approval(new, old, errors);
         let Some(old) = old else { return };
@@ -128,7 +128,11 @@ fn add_stored_version(definition: &mut CustomResourceDefinition) {
     }
 }
 
-fn validate_spec(definition: &CustomResourceDefinition, errors: &mut Errors) {
+fn validate_spec(
+    definition: &CustomResourceDefinition,
+    old: Option<&CustomResourceDefinition>,
+    errors: &mut Errors,
+) {
     let spec = &definition.spec;
     let path = Path::new("spec");
     let group = path.child("group");
@@ -156,7 +160,9 @@ fn validate_spec(definition: &CustomResourceDefinition, errors: &mut Errors) {
     for (index, version) in spec.versions.iter().enumerate() {
         let path = versions.index(index);
         joined(&path.child("name"), &version.name, validation::dns1035_label(&version.name), errors);
-        validate_version(version, &path, errors);
+        let before = old.and_then(|old| old.spec.versions.iter().find(|it| it.name == version.name));
+        let unchanged = before.is_some_and(|before| before.schema == version.schema);
+        validate_version(version, &path, unchanged, errors);
     }
     let twice = |index: usize| spec.versions[..index].iter().any(|it| it.name == spec.versions[index].name);
     if (0..spec.versions.len()).any(twice) {
@@ -199,7 +205,12 @@ fn one_of(value: &str, allowed: &[&str], path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_version(version: &CustomResourceDefinitionVersion, path: &Path, errors: &mut Errors) {
+fn validate_version(
+    version: &CustomResourceDefinitionVersion,
+    path: &Path,
+    unchanged: bool,
+    errors: &mut Errors,
+) {
     let warning = path.child("deprecationWarning");
     if let Some(text) = &version.deprecation_warning {
         let mut fault = |detail: &str| errors.invalid(&warning, text, detail);
@@ -216,7 +227,7 @@ fn validate_version(version: &CustomResourceDefinitionVersion, path: &Path, erro
             fault(&detail);
         }
     }
-    ::apiextensions::crd::validate(version, path, errors);
+    ::apiextensions::crd::validate(version, path, unchanged, errors);
     if let Some(scale) = version.subresources.as_ref().and_then(|it| it.scale.as_ref()) {
         let path = path.child("subresources").child("scale");
         let places = [

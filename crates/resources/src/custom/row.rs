@@ -43,6 +43,7 @@ fn nothing() -> Version {
         storage: false,
         deprecation: None,
         schema: Schema { preserve_unknown: true, ..Schema::default() },
+        rules: None,
         source: "{}".into(),
         status: false,
         scale: None,
@@ -213,7 +214,27 @@ impl CustomRow {
         self.check_scale(content, errors, true);
         embedded::validate(fields, schema, errors);
         check_lists(schema, fields, old_content, errors);
+        check_rules(&version, new, old, errors);
     }
+}
+
+/// Rules run on objects that are otherwise as their schema wants them, as far as rules depend on it.
+fn check_rules(version: &Version, new: &Custom, old: Option<&Custom>, errors: &mut Errors) {
+    use meta::field::Kind;
+    let Some(rules) = &version.rules else { return };
+    let blocks = |kind: Kind| {
+        matches!(
+            kind,
+            Kind::NotSupported | Kind::Required | Kind::TooLong | Kind::TooMany | Kind::TypeInvalid
+        )
+    };
+    if errors.iter().any(|error| blocks(error.kind)) {
+        let detail = "some validation rules were not checked because the object was invalid; correct the existing \
+                      errors to complete validation";
+        return errors.invalid(&Path::root(), Value::Null, detail);
+    }
+    let old = old.map(Custom::tree);
+    rules.validate(&new.tree(), old.as_ref(), errors);
 }
 
 /// Whether a schema says anything of the fields that every object has.
@@ -415,6 +436,7 @@ impl Resource for CustomRow {
         self.check_scale(&new.content.0, &mut errors, false);
         embedded::validate(fields, &version.schema, &mut errors);
         check_lists(&version.schema, fields, Some(&old.content.0), &mut errors);
+        check_rules(&version, new, Some(old), &mut errors);
         errors
     }
 
