@@ -1,14 +1,18 @@
-//! Finalizers that keep claims while pods use them, and volumes while claims are bound to them.
+//! Finalizers that keep claims while pods use them, volumes while claims are bound to them, and classes of attributes
+//! while either names them.
 
 use crate::controller::{Context, Controller, Watch};
 use crate::plan::{Action, Plan};
 use crate::pod;
 use api::Object;
 use api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use api::storage::v1::VolumeAttributesClass;
 use meta::ObjectKey;
 use view::View;
 use volumes::{CLAIM_PROTECTION, VOLUME_PROTECTION};
 
+/// Keeps a class of attributes while volumes and claims name it.
+const ATTRIBUTES_PROTECTION: &str = "kubernetes.io/vac-protection";
 /// How long the view of pods may lag behind a claim's deletion before it is believed all the same: a pod that starts
 /// later is refused by its node.
 const LAG_SECONDS: i64 = 1;
@@ -123,6 +127,74 @@ impl Controller for VolumeProtection {
             plan.push(Action::Update(with(volume.as_ref(), VOLUME_PROTECTION)));
         } else if volume.status.phase != "Bound" {
             plan.push(Action::Update(without(volume.as_ref(), VOLUME_PROTECTION)));
+        }
+        plan
+    }
+}
+
+pub struct AttributesProtection;
+
+/// The attributes classes that a claim names: wanted, in force, or being changed to.
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
+    let status = &claim.status;
+    let target =
+        status.modify_volume_status.as_ref().map(|own| own.target_volume_attributes_class_name.as_str());
+    let wanted = claim.spec.volume_attributes_class_name.as_deref();
+    [wanted, status.current_volume_attributes_class_name.as_deref(), target].into_iter().flatten()
+}
+
+/// The key of a class that was named and no longer is.
+fn let_go(old: &[&str], new: &[&str]) -> Vec<ObjectKey> {
+    old.iter().filter(|name| !new.contains(name)).map(|name| ObjectKey::cluster(name.to_string())).collect()
+}
+
+impl Controller for AttributesProtection {
+    fn name(&self) -> &'static str {
+        "volumeattributesclass-protection-controller"
+    }
+
+    fn watches(&self) -> Vec<Watch> {
+        vec![
+            Watch::new::<VolumeAttributesClass>(|_, _, new| {
+                new.filter(|class| wants_write(&class.metadata, ATTRIBUTES_PROTECTION))
+                    .map(|class| view::key_of(class))
+                    .into_iter()
+                    .collect()
+            }),
+            Watch::new::<PersistentVolumeClaim>(|_, old, new| {
+                let names = |claim| classes_of_claim(claim).collect::<Vec<_>>();
+                let_go(&old.map(names).unwrap_or_default(), &new.map(names).unwrap_or_default())
+            }),
+            Watch::new::<PersistentVolume>(|_, old, new| {
+                let name = |volume: Option<&PersistentVolume>| {
+                    volume.and_then(|volume| volume.spec.volume_attributes_class_name.clone())
+                };
+                let (old, new) = (name(old), name(new));
+                let_go(old.as_deref().as_slice(), new.as_deref().as_slice())
+            }),
+        ]
+    }
+
+    fn reconcile(&self, context: &Context<'_>) -> Plan {
+        let mut plan = Plan::default();
+        let Some(class) = context.view.get::<VolumeAttributesClass>(context.key) else { return plan };
+        if !wants_write(&class.metadata, ATTRIBUTES_PROTECTION) {
+            return plan;
+        }
+        if class.metadata.deletion_timestamp.is_none() {
+            plan.push(Action::Update(with(class.as_ref(), ATTRIBUTES_PROTECTION)));
+            return plan;
+        }
+        let name = class.metadata.name.as_str();
+        let of_volume =
+            |volume: &PersistentVolume| volume.spec.volume_attributes_class_name.as_deref() == Some(name);
+        let used = context.view.list::<PersistentVolume>().any(|volume| of_volume(&volume))
+            || context
+                .view
+                .list::<PersistentVolumeClaim>()
+                .any(|claim| classes_of_claim(&claim).any(|own| own == name));
+        if !used {
+            plan.push(Action::Update(without(class.as_ref(), ATTRIBUTES_PROTECTION)));
         }
         plan
     }

@@ -26,7 +26,7 @@ use controllers::nodeipam::NodeIpam;
 use controllers::nodelifecycle::{EvictionRate, NodeLifecycle};
 use controllers::persistentvolume::VolumeBinder;
 use controllers::podgc::PodGc;
-use controllers::protection::{ClaimProtection, VolumeProtection};
+use controllers::protection::{AttributesProtection, ClaimProtection, VolumeProtection};
 use controllers::replicaset::ReplicaSets;
 use controllers::replicationcontroller::ReplicationControllers;
 use controllers::resourcequota::ResourceQuotas;
@@ -121,6 +121,7 @@ pub(crate) fn controllers(options: &Options, keys: &Keys) -> anyhow::Result<Vec<
         (Arc::new(AttachDetach { force_on_timeout: !options.disable_force_detach_on_timeout }), 5),
         (Arc::new(ClaimProtection), 5),
         (Arc::new(VolumeProtection), 5),
+        (Arc::new(AttributesProtection), 5),
         (Arc::new(EphemeralVolumes), options.concurrent_ephemeralvolume_syncs),
         (Arc::new(VolumeExpander), 5),
         (Arc::new(LocalPathProvisioner), 5),

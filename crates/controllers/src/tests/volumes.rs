@@ -7,7 +7,7 @@ use crate::ephemeral::EphemeralVolumes;
 use crate::expander::VolumeExpander;
 use crate::localpath::LocalPathProvisioner;
 use crate::persistentvolume::VolumeBinder;
-use crate::protection::{ClaimProtection, VolumeProtection};
+use crate::protection::{AttributesProtection, ClaimProtection, VolumeProtection};
 use crate::{Controller, Target};
 use api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use api::storage::v1::StorageClass;
@@ -177,6 +177,20 @@ spec: {nodeName: n1, containers: [{name: c, image: i}], volumes: [{name: v, pers
     "#]],
     );
     assert!(plan(&VolumeProtection, &bound, "disk").starts_with("update PersistentVolume"));
+}
+
+#[test]
+fn a_class_of_attributes_stays_while_a_volume_names_it() {
+    let class = "
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttributesClass
+metadata: {name: fast, deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: [kubernetes.io/vac-protection]}
+driverName: x.io
+";
+    let used = volume("disk", "capacity: {storage: 6Gi}, volumeAttributesClassName: fast");
+    assert_eq!(plan(&AttributesProtection, &[class, used.as_str()].concat(), "fast"), "nothing\n");
+    let text = plan(&AttributesProtection, class, "fast");
+    assert!(text.starts_with("update VolumeAttributesClass") && !text.contains("finalizers"), "{text}");
 }
 
 #[test]

@@ -185,7 +185,10 @@ impl Chain {
             self.allocate(attributes, object).await?;
         } else if is(attributes, "", "nodes") {
             self.admit_node(attributes, object);
-        } else if is(attributes, "", "persistentvolumeclaims") || is(attributes, "", "persistentvolumes") {
+        } else if is(attributes, "", "persistentvolumeclaims")
+            || is(attributes, "", "persistentvolumes")
+            || is(attributes, "storage.k8s.io", "volumeattributesclasses")
+        {
             self.admit_storage(attributes, object).await?;
         } else if is(attributes, "networking.k8s.io", "ingresses") {
             self.default_ingress_class(attributes, object).await?;

@@ -6,7 +6,7 @@ use api::core::v1::PersistentVolumeClaim;
 use api::errors::ApiError;
 use api::meta::v1::ObjectMeta;
 use api::networking::v1::{Ingress, IngressClass};
-use api::storage::v1::StorageClass;
+use api::storage::v1::{StorageClass, VolumeAttributesClass};
 use registry::{Attributes, Operation};
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -37,9 +37,13 @@ impl Chain {
             }
         }
         if self.has("StorageObjectInUseProtection") {
-            let claim = object.is::<PersistentVolumeClaim>();
-            let finalizer =
-                if claim { "kubernetes.io/pvc-protection" } else { "kubernetes.io/pv-protection" };
+            let finalizer = if object.is::<PersistentVolumeClaim>() {
+                "kubernetes.io/pvc-protection"
+            } else if object.is::<VolumeAttributesClass>() {
+                "kubernetes.io/vac-protection"
+            } else {
+                "kubernetes.io/pv-protection"
+            };
             let finalizers = &mut object.metadata_mut().finalizers;
             if !finalizers.iter().any(|known| known == finalizer) {
                 finalizers.push(finalizer.into());
