@@ -117,7 +117,7 @@ impl Compiler {
     }
 }
 
-fn refusal(errors: CompileErrors) -> Refusal {
+pub(crate) fn refusal(errors: CompileErrors) -> Refusal {
     match errors.stage {
         Stage::Compilation => Refusal { detail: format!("compilation failed: {errors}"), internal: false },
         Stage::Instantiation => {
@@ -127,7 +127,7 @@ fn refusal(errors: CompileErrors) -> Refusal {
 }
 
 /// A type as upstream prints what an expression gives.
-fn shown(of: &Type) -> String {
+pub(crate) fn shown(of: &Type) -> String {
     match of {
         Type::List(inner) => format!("list({})", shown(inner)),
         Type::Map(of) => format!("map({}, {})", shown(&of.0), shown(&of.1)),

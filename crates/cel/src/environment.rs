@@ -4,7 +4,7 @@ use crate::checker::check;
 use crate::cost::{CostRange, estimate};
 use crate::error::CompileErrors;
 use crate::literal_checks;
-use crate::parser::parse;
+use crate::parser::{Binds, parse};
 use crate::plan::plan;
 use crate::program::Program;
 use crate::schema::DeclType;
@@ -19,6 +19,7 @@ pub struct Environment {
     /// Where paths through the data start when sizes are estimated: the first declared variable.
     root: Option<Arc<DeclType>>,
     objects: Option<fn(&str) -> Option<Type>>,
+    binds: Binds,
 }
 
 impl Environment {
@@ -50,6 +51,11 @@ impl Environment {
         self.objects = Some(objects);
     }
 
+    /// Adds the macro `cel.bind(name, value, expression)`.
+    pub(crate) fn with_bind(&mut self) {
+        self.binds = Binds::Yes;
+    }
+
     pub(crate) fn variable(&self, name: &str) -> Option<Type> {
         self.variables.get(name).cloned()
     }
@@ -68,7 +74,7 @@ impl Environment {
 
     /// Parses and checks an expression and makes it ready to run. The errors print as upstream prints them.
     pub fn compile(&self, text: &str) -> Result<Program, CompileErrors> {
-        let mut parsed = parse(text)?;
+        let mut parsed = parse(text, self.binds)?;
         let checked = check(&mut parsed.root, &parsed.places, self, text)?;
         literal_checks::check(&parsed.root, &checked, &parsed.places, text)?;
         let cost: CostRange = estimate(&parsed.root, &checked, self.root());

@@ -25,6 +25,7 @@ mod checker;
 mod convert;
 mod cost;
 mod declarations;
+pub mod devices;
 mod environment;
 mod error;
 mod escape;

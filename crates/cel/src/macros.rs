@@ -1,7 +1,7 @@
 //! Calls that are not calls: `has`, and the folds over lists and maps.
 
 use crate::ast::{ACCU, Comprehension, Expr, ExprKind, op};
-use crate::parser::{Parse, Parser};
+use crate::parser::{Binds, Parse, Parser};
 use crate::value::Value;
 
 /// Copies of an expression may hold this many nodes in all: nested macros that copy their target would double it
@@ -37,6 +37,11 @@ impl Parser<'_> {
             }
             (Some(target), "optMap" | "optFlatMap", 2) => builder.optional(function, target, args)?,
             (Some(target), "sortBy", 2) => builder.sort_by(target, args),
+            (Some(Expr { kind: ExprKind::Ident(name), .. }), "bind", 3)
+                if name == "cel" && builder.parser.binds == Binds::Yes =>
+            {
+                builder.named(args)
+            }
             (target, _, _) => {
                 let target = target.map(Box::new);
                 call.kind = ExprKind::Call { function: function.into(), target, args };
@@ -111,6 +116,15 @@ impl Builder<'_, '_> {
             result,
         };
         self.node(ExprKind::Comprehension(Box::new(fold)))
+    }
+
+    fn named(&mut self, mut args: Vec<Expr>) -> Result<Expr, Fault> {
+        let result = args.pop().expect("bind has three arguments");
+        let value = args.pop().expect("bind has three arguments");
+        match &args[0].kind {
+            ExprKind::Ident(name) => Ok(self.bind(name, value, result)),
+            _ => Err((args[0].id, "cel.bind() variable names must be simple identifiers".into())),
+        }
     }
 
     fn has(&mut self, mut args: Vec<Expr>) -> Result<Expr, Fault> {

@@ -23,14 +23,22 @@ const FIRST_OR_OPTIONAL: &str = "{'[', '{', '(', '.', '-', '!', '?', 'true', 'fa
 const FIRST_OR_CLOSE: &str = "{'[', '{', '(', ')', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, \
                               NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
+/// Whether expressions may name values by `cel.bind(name, value, expression)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Binds {
+    Yes,
+    #[default]
+    No,
+}
+
 /// A parsed expression, and where each of its nodes stands: line and column as in an [`Issue`].
 pub(crate) struct Parsed {
     pub root: Expr,
     pub places: Vec<(i64, i64)>,
 }
 
-/// Parses an expression.
-pub(crate) fn parse(text: &str) -> Result<Parsed, CompileErrors> {
+/// Parses an expression; `binds` says whether `cel.bind` is one of its macros.
+pub(crate) fn parse(text: &str, binds: Binds) -> Result<Parsed, CompileErrors> {
     let fail = |message: String| {
         let issue = Issue { line: -1, column: -1, message };
         CompileErrors::new(vec![issue], text)
@@ -51,6 +59,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, CompileErrors> {
         places: Vec::new(),
         issues: Vec::new(),
         duplicates: 0,
+        binds,
     };
     for (at, unknown) in unknown {
         parser.report(at, format!("Syntax error: token recognition error at: '{unknown}'"));
@@ -89,6 +98,7 @@ pub(crate) struct Parser<'t> {
     issues: Vec<Issue>,
     /// How many nodes macros have copied, which bounds what nested copies can grow to.
     pub(crate) duplicates: usize,
+    pub(crate) binds: Binds,
 }
 
 impl<'t> Parser<'t> {

@@ -211,6 +211,8 @@ impl<'c> Coster<'c> {
                 // Keys are strings without bounds of their own.
                 (Kind::Map(_), "@keys") => return Some(CostRange::new(0, 0)),
                 (Kind::Object(object), field) => &object.fields.get(field)?.decl,
+                // A map of which every value may be anything of a known size.
+                (Kind::Map(inner), _) if matches!(inner.kind, Kind::Dyn) => inner,
                 _ => return None,
             };
         }

@@ -3,6 +3,7 @@
 pub mod device_class;
 pub mod resource_claim;
 pub mod resource_slice;
+mod selectors;
 
 #[cfg(test)]
 mod tests {

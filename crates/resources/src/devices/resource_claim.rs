@@ -1,5 +1,6 @@
 //! Resource claims and their templates: devices that pods ask for.
 
+use super::selectors;
 use crate::columns::{self, AGE, Cell, Column, NAME};
 use crate::object_meta::immutable_value;
 use crate::strategy::{StatusMetadata, Strategy};
@@ -140,6 +141,7 @@ fn validate_request(request: &DeviceRequest, path: &Path, errors: &mut Errors) {
         (Some(exactly), []) => {
             let path = path.child("exactly");
             class_name(&exactly.device_class_name, &path, errors);
+            selectors::validate(&exactly.selectors, &path, errors);
             allocation(&exactly.allocation_mode, exactly.count, &path, errors);
         }
         (None, alternatives) => {
@@ -151,6 +153,7 @@ fn validate_request(request: &DeviceRequest, path: &Path, errors: &mut Errors) {
                 let path = list.index(index);
                 request_name(&alternative.name, &path.child("name"), errors);
                 class_name(&alternative.device_class_name, &path, errors);
+                selectors::validate(&alternative.selectors, &path, errors);
                 allocation(&alternative.allocation_mode, alternative.count, &path, errors);
                 if alternatives[..index].iter().any(|it| it.name == alternative.name) {
                     errors.duplicate(&path, &alternative.name);
