@@ -89,6 +89,8 @@ mod tests {
             "cel.bind(1, 2, true)",
             "device.attributes['d'].name.lowerAscii().matches('^a')",
             "device.attributes['d'].version.isGreaterThan(semver('1.0.0'))",
+            "device.attributes.all(d, device.attributes[d].all(a, device.attributes[d].exists(b, \
+             device.attributes.exists(e, true))))",
             "device.driver",
             "device.nope",
             "claim.name == 'x'",
@@ -116,6 +118,8 @@ mod tests {
                 at most 18
             device.attributes['d'].version.isGreaterThan(semver('1.0.0'))
                 at most 6
+            device.attributes.all(d, device.attributes[d].all(a, device.attributes[d].exists(b, device.attributes.exists(e, true))))
+                at most 4432131
             device.driver
                 must evaluate to bool or the unknown type, not string
             device.nope
