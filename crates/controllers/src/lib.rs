@@ -36,6 +36,7 @@ pub mod protection;
 mod replicas;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod resourceclaim;
 pub mod resourcequota;
 mod revisions;
 mod service;

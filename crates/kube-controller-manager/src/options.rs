@@ -166,6 +166,8 @@ pub struct Options {
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
 
+    #[arg(long, default_value_t = 50)]
+    pub concurrent_resource_claim_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_resource_quota_syncs: usize,
 

@@ -29,6 +29,7 @@ use controllers::podgc::PodGc;
 use controllers::protection::{AttributesProtection, ClaimProtection, VolumeProtection};
 use controllers::replicaset::ReplicaSets;
 use controllers::replicationcontroller::ReplicationControllers;
+use controllers::resourceclaim::{ClaimReservations, PodClaims};
 use controllers::resourcequota::ResourceQuotas;
 use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
 use controllers::serviceaccounttoken::{LegacyTokenCleaner, Tokens};
@@ -89,6 +90,8 @@ pub(crate) fn controllers(options: &Options, keys: &Keys) -> anyhow::Result<Vec<
             options.mirroring_concurrent_service_endpoint_syncs,
         ),
         (Arc::new(Ttl), 1),
+        (Arc::new(PodClaims), options.concurrent_resource_claim_syncs),
+        (Arc::new(ClaimReservations), options.concurrent_resource_claim_syncs),
         (
             Arc::new(HorizontalPodAutoscalers {
                 period_seconds: seconds(options.horizontal_pod_autoscaler_sync_period).max(1),

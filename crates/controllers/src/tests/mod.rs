@@ -1,6 +1,7 @@
 //! Controllers over fixtures, and over a model cluster whose view lags.
 
 mod autoscaling;
+mod claims;
 mod credentials;
 mod golden;
 mod golden_cluster;
