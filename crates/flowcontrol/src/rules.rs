@@ -76,10 +76,9 @@ fn matches(rule: &PolicyRulesWithSubjects, of: &Digest<'_>) -> bool {
 fn is_subject(subject: &Subject, of: &Digest<'_>) -> bool {
     match subject.kind.as_str() {
         "User" => subject.user.as_ref().is_some_and(|user| user.name == "*" || user.name == of.user),
-        "Group" => subject
-            .group
-            .as_ref()
-            .is_some_and(|group| group.name == "*" || of.groups.iter().any(|name| *name == group.name)),
+        "Group" => {
+            subject.group.as_ref().is_some_and(|group| group.name == "*" || of.groups.contains(&group.name))
+        }
         "ServiceAccount" => subject.service_account.as_ref().is_some_and(|account| {
             let prefix = format!("system:serviceaccount:{}:", account.namespace);
             of.user.strip_prefix(&prefix).is_some_and(|name| account.name == "*" || account.name == name)

@@ -198,7 +198,8 @@ const LEVELS: [Level; 7] = [
 ];
 const QUEUE_LENGTH: i32 = 50;
 
-async fn flow_control(registry: &Registry) -> Result<(), ApiError> {
+/// The objects of flow control: made where they are missing, and brought up to date where nobody has taken them over.
+pub async fn flow_control(registry: &Registry) -> Result<(), ApiError> {
     let annotations = json!({ FLOW_AUTOUPDATE: "true" });
     let exempt = json!({"metadata": {"name": "exempt", "annotations": annotations},
         "spec": {"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}}});
@@ -214,12 +215,46 @@ async fn flow_control(registry: &Registry) -> Result<(), ApiError> {
                 "lendablePercent": lendable, "limitResponse": response}}}));
     }
     for level in levels {
-        ensure(registry, read::<PriorityLevelConfiguration>(level)).await?;
+        keep(registry, read::<PriorityLevelConfiguration>(level), |stored, wanted| {
+            // How much the exempt level counts and lends is the administrator's to say.
+            let same = stored.spec == wanted.spec || wanted.spec.exempt.is_some();
+            (!same).then(|| PriorityLevelConfiguration { spec: wanted.spec.clone(), ..stored.clone() })
+        })
+        .await?;
     }
     for schema in flow_schemas() {
-        ensure(registry, read::<FlowSchema>(schema)).await?;
+        keep(registry, read::<FlowSchema>(schema), |stored, wanted| {
+            let same = stored.spec == wanted.spec;
+            (!same).then(|| FlowSchema { spec: wanted.spec.clone(), ..stored.clone() })
+        })
+        .await?;
     }
     Ok(())
+}
+
+/// What no server can do without; everything else is only suggested.
+const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
+
+/// Creates an object, or updates it if it is mandatory, or says that it may be.
+async fn keep<T: Typed + Object + Clone>(
+    registry: &Registry,
+    mut wanted: T,
+    change: fn(&T, &T) -> Option<T>,
+) -> Result<(), ApiError> {
+    let resource = resource_of::<T>();
+    resource.default(&mut wanted);
+    let key = ObjectKey::cluster(wanted.metadata().name.clone());
+    let Some(stored) = objects::get::<T>(registry, &key).await? else {
+        return ensure(registry, wanted).await;
+    };
+    let metadata = stored.metadata();
+    let ours = MANDATORY.contains(&key.name.as_str())
+        || metadata.annotations.get(FLOW_AUTOUPDATE).map_or(metadata.generation == 1, |text| text == "true");
+    let Some(next) = change(&stored, &wanted).filter(|_| ours) else { return Ok(()) };
+    match registry.update(&request(), resource, &key, UpdateKind::Spec, Box::new(next)).await {
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
+        other => other.map(|_| ()),
+    }
 }
 
 fn groups(names: &[&str]) -> Vec<Value> {

@@ -5,6 +5,7 @@
 use crate::audit::{self, Arrival, Auditor, Record};
 use crate::authn::{self, Peer};
 use crate::body::RequestBody;
+use crate::fairness::{Asked, Class, Fairness, Place};
 use crate::metrics::RequestLabels;
 use crate::negotiate::{self, Forms, Output};
 use crate::query::Query;
@@ -12,6 +13,7 @@ use crate::request::RequestInfo;
 use crate::respond::{self, Body};
 use crate::{Api, limits};
 use api::errors::{ApiError, Reason};
+use flowcontrol::Digest;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -41,6 +43,12 @@ pub struct Passed {
     /// What hyper hands a connection over by, for exec, attach and port-forward.
     pub extensions: http::Extensions,
     pub audit: Option<Arc<Record>>,
+}
+
+/// What a request leaves behind on its way through the filters.
+struct Traces {
+    audit: Option<Arc<Audit>>,
+    class: OnceLock<Class>,
 }
 
 /// What is audited of a request: how it came in, and its record once it is known who asked.
@@ -200,8 +208,9 @@ impl Api {
         fallback: Output,
         audit: Option<Arc<Audit>>,
     ) -> Response<Body> {
-        let result = Arc::clone(&self).passed(caller, request, query, info, fallback, audit).await;
-        match result {
+        let traces = Traces { audit, class: OnceLock::new() };
+        let result = Arc::clone(&self).passed(caller, request, query, info, fallback, &traces).await;
+        let mut response = match result {
             Ok(response) => response,
             Err(error) => {
                 let mut response = respond::failure(&error, fallback);
@@ -211,7 +220,13 @@ impl Api {
                 }
                 response
             }
+        };
+        if let Some(class) = traces.class.into_inner() {
+            let headers = response.headers_mut();
+            headers.insert("X-Kubernetes-PF-FlowSchema-UID", class.schema);
+            headers.insert("X-Kubernetes-PF-PriorityLevel-UID", class.level);
         }
+        response
     }
 
     async fn passed(
@@ -221,8 +236,9 @@ impl Api {
         query: Query,
         info: RequestInfo,
         fallback: Output,
-        audit: Option<Arc<Audit>>,
+        traces: &Traces,
     ) -> Result<Response<Body>, ApiError> {
+        let Traces { audit, class } = traces;
         let (mut parts, body) = request.into_parts();
         let metrics = Arc::clone(&self.metrics);
         let own = matches!(caller, Caller::InProcess(_));
@@ -232,13 +248,13 @@ impl Api {
                 let result = self.authn.authenticate(&peer, &parts.headers).await;
                 let outcome = if result.is_ok() { "success" } else { "failure" };
                 *self.metrics.authentication.lock().entry(outcome).or_default() += 1;
-                if let (Err(_), Some(audit)) = (&result, &audit) {
+                if let (Err(_), Some(audit)) = (&result, audit) {
                     audit.unauthenticated(&info, &parts.headers, peer.certificate.is_some()).await;
                 }
                 result?
             }
         };
-        let record = match &audit {
+        let record = match audit {
             Some(audit) => audit.begin(&user, &info, &mut parts.headers).await?,
             None => None,
         };
@@ -251,8 +267,17 @@ impl Api {
             record.impersonated(&user);
         }
         let long_running = info.is_long_running(&query);
+        let _place = match &self.fairness {
+            // Components of this process are its own, and streams are never counted; a watch is, until it has begun.
+            Some(_) if own || (long_running && info.verb != "watch") => None,
+            None => None,
+            Some(fairness) => match self.queue(fairness, &user, &info, &query, class).await {
+                Ok(place) => Some(place),
+                Err(refusal) => return Ok(refusal),
+            },
+        };
         let privileged = user.groups.iter().any(|group| group == authz::PRIVILEGED_GROUP);
-        let _slot = if long_running || privileged || own {
+        let _slot = if self.fairness.is_some() || long_running || privileged || own {
             None
         } else {
             Some(self.limits.enter(limits::Kind::of(&info.verb), metrics).await?)
@@ -299,6 +324,40 @@ impl Api {
             Ok(result) => result,
             Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),
         }
+    }
+
+    /// Waits for the seats of a request; a refusal is a 429 in upstream's words.
+    async fn queue(
+        &self,
+        fairness: &Arc<Fairness>,
+        user: &UserInfo,
+        info: &RequestInfo,
+        query: &Query,
+        class: &OnceLock<Class>,
+    ) -> Result<Place, Response<Body>> {
+        let digest = Digest {
+            user: &user.name,
+            groups: &user.groups,
+            verb: &info.verb,
+            is_resource: info.is_resource,
+            path: &info.path,
+            group: &info.group,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+        };
+        let width = |most: u64| {
+            let resource = self.kinds.resource(&info.group, &info.version, &info.resource);
+            fairness.estimate(&Asked { info, query, resource }, most)
+        };
+        let (found, place) = fairness.enter(&digest, width).await;
+        let _ = class.set(found);
+        place.map_err(|_| {
+            let text = "Too many requests, please try again later.\n";
+            let mut response = respond::text(StatusCode::TOO_MANY_REQUESTS, text);
+            response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        })
     }
 
     /// Takes on the user that a request asks to act as, if the caller may.

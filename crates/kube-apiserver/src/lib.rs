@@ -19,6 +19,7 @@ mod decode;
 mod definitions;
 mod discovery;
 mod encryption;
+mod fairness;
 mod families;
 mod filters;
 mod follow;
@@ -70,6 +71,8 @@ pub(crate) struct Api {
     pub webhooks: Arc<admission::Webhooks>,
     pub policies: Arc<admission::Policies>,
     pub aggregator: Arc<aggregation::Aggregator>,
+    /// `None`: `limits` stands in for it.
+    pub fairness: Option<Arc<fairness::Fairness>>,
     pub auditor: Option<Arc<audit::Auditor>>,
     pub encryption: Option<Arc<encryption::Encryption>>,
     /// Signs service account tokens.

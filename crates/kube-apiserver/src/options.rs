@@ -123,6 +123,8 @@ pub struct Options {
     pub max_requests_inflight: usize,
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_priority_and_fairness: bool,
     #[arg(long, value_parser = duration, default_value = "1m")]
     pub request_timeout: Duration,
     /// Shortest time after which a watch without timeoutSeconds is ended; each gets up to twice as long.

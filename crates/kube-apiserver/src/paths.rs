@@ -57,9 +57,16 @@ impl Api {
                 let mut text = self.metrics.render(&self.registry.object_counts());
                 self.webhooks.metrics.render(&mut text);
                 self.aggregator.metrics.render(&mut text);
+                self.fairness.iter().for_each(|fairness| fairness.render(&mut text));
                 self.auditor.iter().for_each(|auditor| auditor.render(&mut text));
                 self.encryption.iter().for_each(|encryption| encryption.render(&mut text));
                 Ok(respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
+            }
+            ["debug", "api_priority_and_fairness", what] => {
+                match self.fairness.as_ref().and_then(|fairness| fairness.dump(what)) {
+                    Some(text) => Ok(respond::text(StatusCode::OK, text)),
+                    None => Ok(filters::no_such_path()),
+                }
             }
             [".well-known", "openid-configuration"] => Ok(self.key_document(false)),
             ["openid", "v1", "jwks"] => Ok(self.key_document(true)),

@@ -7,6 +7,7 @@ use crate::audit::Auditor;
 use crate::authn::{self, Authenticator, RequestHeader};
 use crate::bootstrap::Published;
 use crate::encryption::Encryption;
+use crate::fairness::Fairness;
 use crate::health::Health;
 use crate::kinds::Kinds;
 use crate::kubelet::KubeletClient;
@@ -322,6 +323,10 @@ fn assemble(
         health,
         access: extensions.access,
         metrics: Arc::new(Metrics::default()),
+        fairness: options.enable_priority_and_fairness.then(|| {
+            let seats = options.max_requests_inflight + options.max_mutating_requests_inflight;
+            Fairness::new(&registry, seats, options.request_timeout)
+        }),
         registry,
         kubelet,
         webhooks: extensions.webhooks,
@@ -429,6 +434,9 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Serv
     if let Err(error) = api.bootstrap(&published, &material).await {
         api.shutdown.cancel();
         return Err(error).context("cannot create the objects that every cluster starts with");
+    }
+    if let Some(fairness) = &api.fairness {
+        fairness.start(&api.shutdown).await.context("cannot read the flow control configuration")?;
     }
     let local = api.kinds.built_in_versions();
     if let Err(error) = api.aggregator.start(local, &api.shutdown).await {

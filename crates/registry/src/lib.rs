@@ -176,6 +176,11 @@ impl Registry {
         all.iter().map(count).collect()
     }
 
+    /// Objects, bytes of their documents, and watchers of a resource whose cache is loaded.
+    pub fn sizes_of(&self, resource: &'static dyn Resource) -> Option<(usize, usize, usize)> {
+        self.caches.loaded(resource).map(|cache| cache.sizes())
+    }
+
     pub fn sizes(&self) -> Sizes {
         let mut sizes = Sizes { derived_bytes: self.caches.budget.used(), ..Sizes::default() };
         for cache in self.caches.all() {

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod far;
+pub mod wire;
 
 use bytes::Bytes;
 use client::Transport;
