@@ -42,6 +42,7 @@ mod revisions;
 mod service;
 pub mod serviceaccount;
 pub mod serviceaccounttoken;
+pub mod servicecidr;
 pub mod statefulset;
 pub mod tainteviction;
 mod text;

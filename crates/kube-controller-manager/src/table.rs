@@ -33,6 +33,7 @@ use controllers::resourceclaim::{ClaimReservations, PodClaims};
 use controllers::resourcequota::ResourceQuotas;
 use controllers::serviceaccount::{RootCaPublisher, ServiceAccounts};
 use controllers::serviceaccounttoken::{LegacyTokenCleaner, Tokens};
+use controllers::servicecidr::ServiceCidrs;
 use controllers::statefulset::StatefulSets;
 use controllers::tainteviction::TaintEviction;
 use controllers::ttl::Ttl;
@@ -90,6 +91,7 @@ pub(crate) fn controllers(options: &Options, keys: &Keys) -> anyhow::Result<Vec<
             options.mirroring_concurrent_service_endpoint_syncs,
         ),
         (Arc::new(Ttl), 1),
+        (Arc::new(ServiceCidrs), 5),
         (Arc::new(PodClaims), options.concurrent_resource_claim_syncs),
         (Arc::new(ClaimReservations), options.concurrent_resource_claim_syncs),
         (

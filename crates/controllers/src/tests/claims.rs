@@ -104,13 +104,19 @@ fn claims_are_freed_step_by_step() {
     let done = pod("", "phase: Running");
     let bare =
         format!("{done}{}", claim(HELD, "").replace("name: p, uid: uid-p,", "name: other, uid: other,"));
-    check(plan(&ClaimReservations, &bare, "shop/p-gpu-1"), expect![[r#"
+    check(
+        plan(&ClaimReservations, &bare, "shop/p-gpu-1"),
+        expect![[r#"
         nothing
-    "#]]);
+    "#]],
+    );
     let marked = Some(("freed", "2026-01-01T00:09:59Z"));
-    check(plan_after(&ClaimReservations, &bare, "shop/p-gpu-1", None, marked), expect![[r#"
+    check(
+        plan_after(&ClaimReservations, &bare, "shop/p-gpu-1", None, marked),
+        expect![[r#"
         update ResourceClaim {"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim","metadata":{"annotations":{"resource.kubernetes.io/pod-claim-name":"gpu"},"name":"p-gpu-1","namespace":"shop","ownerReferences":[{"apiVersion":"v1","controller":true,"kind":"Pod","name":"other","uid":"other"}],"resourceVersion":"2","uid":"uid-p-gpu-1"},"spec":{"devices":{"requests":[{"exactly":{"deviceClassName":"gpu"},"name":"r"}]}}}
-    "#]]);
+    "#]],
+    );
     check(
         frees(&pod(ASKS, "phase: Succeeded"), &claim("", "")),
         expect![[r#"

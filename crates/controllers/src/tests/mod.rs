@@ -8,6 +8,7 @@ mod golden_cluster;
 mod jobs;
 mod mirrors;
 mod model;
+mod ranges;
 mod rollouts;
 mod schedules;
 mod volumes;
