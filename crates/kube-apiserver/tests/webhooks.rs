@@ -287,3 +287,42 @@ async fn services_are_found_scales_and_bindings_are_shown_and_configurations_are
     let none = asked.lock().iter().all(|heard| heard["kind"]["kind"] != "ValidatingWebhookConfiguration");
     assert!(none);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn custom_resources_are_patched_and_refused_like_any_other() {
+    let fixture = serve().await;
+    let crd = json!({"metadata": {"name": "gadgets.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget", "listKind": "GadgetList"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object",
+            "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}, "colour": {"type": "string"}}}}}}}]}});
+    create(&fixture.admin, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &crd.to_string()).await;
+    let (far, asked) = webhook(&[], |request| {
+        if request["object"]["spec"]["size"] == 7 {
+            json!({"allowed": false, "status": {"message": "seven"}})
+        } else {
+            patch(json!([{"op": "add", "path": "/spec/colour", "value": "red"}]))
+        }
+    })
+    .await;
+    let rules = json!([{"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["gadgets"]}]);
+    let hooks = json!([hook("gadgets.example.com", &far, json!({"rules": rules}))]);
+    install(&fixture, "MutatingWebhookConfiguration", "m", hooks).await;
+    let path = "/apis/example.com/v1/namespaces/default/gadgets";
+    let gadget = |name: &str, size: i32| json!({"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": name}, "spec": {"size": size}});
+    until("the webhook changes custom objects", async || {
+        let (_, made) = post(&fixture, &format!("{path}?dryRun=All"), gadget("probe", 1)).await;
+        made["spec"]["colour"] == "red"
+    })
+    .await;
+    let (code, made) = post(&fixture, path, gadget("a", 2)).await;
+    assert_eq!((code, &made["spec"]), (201, &json!({"size": 2, "colour": "red"})));
+    let heard = asked.lock().pop().unwrap();
+    assert_eq!(heard["kind"], json!({"group": "example.com", "version": "v1", "kind": "Gadget"}));
+    assert_eq!(heard["object"]["apiVersion"], "example.com/v1");
+    let (code, status) = post(&fixture, path, gadget("b", 7)).await;
+    assert_eq!(
+        (code, &status["message"]),
+        (400, &json!("admission webhook \"gadgets.example.com\" denied the request: seven"))
+    );
+    assert_eq!(get(&fixture.admin, &format!("{path}/a")).await["spec"]["colour"], "red");
+}
