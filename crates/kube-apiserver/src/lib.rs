@@ -15,6 +15,7 @@ mod authn;
 mod body;
 mod bootstrap;
 mod chunks;
+mod conversion;
 mod decode;
 mod definitions;
 mod discovery;

@@ -374,6 +374,7 @@ fn extensions(
     };
     let aggregator = Aggregator::new(registry, Arc::clone(&services), proxy_client);
     let client = WebhookClient::new(services, users);
+    registry.set_converter(crate::conversion::WebhookConverter::new(Arc::clone(&client)));
     let has = |plugin: &str| plugins.contains(&plugin);
     let (mutates, validates) = (has("MutatingAdmissionWebhook"), has("ValidatingAdmissionWebhook"));
     let access = Access::new(options.modes()?);

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::far::{self, Far};
 use common::{ADMIN_TOKEN, Fixture, create, get, kubectl, send, serve};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -288,6 +289,83 @@ async fn rules_are_kept() {
     let (code, refused) = ask(&fixture, "POST", CRDS, &ruled).await;
     assert_eq!(code, 422);
     assert!(refused["message"].as_str().unwrap().contains("undefined field 'nothing'"), "{refused}");
+}
+
+/// Turns `spec.engine` into `spec.motor` for the old version, and back.
+async fn converter() -> Far {
+    far::serve(&[], |asked| {
+        let review: Value = serde_json::from_slice(&asked.body).unwrap();
+        let request = &review["request"];
+        let wanted = &request["desiredAPIVersion"];
+        let (from, to) =
+            if wanted == "shop.example.com/v1" { ("motor", "engine") } else { ("engine", "motor") };
+        let turned = request["objects"].as_array().unwrap().iter().map(|object| {
+            let mut object = object.clone();
+            object["apiVersion"] = wanted.clone();
+            let spec = object["spec"].as_object_mut().unwrap();
+            if let Some(value) = spec.remove(from) {
+                spec.insert(to.into(), value);
+            }
+            object
+        });
+        let turned: Vec<Value> = turned.collect();
+        let refused = turned.iter().any(|object| object["metadata"]["name"] == "stubborn");
+        let result = match refused {
+            true => json!({"status": "Failure", "message": "it will not turn"}),
+            false => json!({"status": "Success"}),
+        };
+        let answer = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview",
+            "response": {"uid": request["uid"], "result": result, "convertedObjects": turned},
+        });
+        Box::pin(async move { far::json(200, &answer) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn webhooks_convert_between_versions() {
+    let (fixture, far) = (serve().await, converter().await);
+    let mut turning = definition();
+    turning["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"],
+        "clientConfig": {"url": far.url("/convert"), "caBundle": far.ca_bundle()},
+    }});
+    turning["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"] =
+        json!({"motor": {"type": "string"}, "replicas": {"type": "integer"}});
+    define(&fixture, &turning).await;
+    create(&fixture.admin, ITEMS, &database("main", json!({"engine": "mysql"})).to_string()).await;
+    let old = ITEMS.replace("/v1/", "/v1alpha1/");
+    let seen = get(&fixture.admin, &format!("{old}/main")).await;
+    assert_eq!(seen["spec"], json!({"motor": "mysql", "replicas": 1}));
+    let second = json!({"apiVersion": "shop.example.com/v1alpha1", "kind": "Database", "metadata": {"name": "second"}, "spec": {"motor": "postgres"}});
+    let made = create(&fixture.admin, &old, &second.to_string()).await;
+    assert_eq!(
+        (&made["apiVersion"], &made["spec"]["motor"]),
+        (&"shop.example.com/v1alpha1".into(), &"postgres".into())
+    );
+    let seen = get(&fixture.admin, &format!("{ITEMS}/second")).await;
+    assert_eq!(seen["spec"]["engine"], "postgres");
+    let all = get(&fixture.admin, &old).await;
+    let motors: Vec<&Value> =
+        all["items"].as_array().unwrap().iter().map(|it| &it["spec"]["motor"]).collect();
+    assert_eq!(motors, ["mysql", "postgres"]);
+    let (code, changed) =
+        ask(&fixture, "PATCH", &format!("{old}/main"), &json!({"spec": {"replicas": 4}})).await;
+    assert_eq!((code, &changed["spec"]["motor"]), (200, &json!("mysql")), "{changed}");
+    assert_eq!(get(&fixture.admin, &format!("{ITEMS}/main")).await["spec"]["replicas"], 4);
+    let watched = format!("{old}?watch=1&resourceVersion=0&timeoutSeconds=1");
+    let (_, text) = send(&fixture.admin, "GET", &watched, &[], "").await;
+    assert_eq!(text.matches(r#""motor":"#).count(), 2, "{text}");
+    create(&fixture.admin, ITEMS, &database("stubborn", json!({"engine": "mysql"})).to_string()).await;
+    let (code, text) = send(&fixture.admin, "GET", &format!("{old}/stubborn"), &[], "").await;
+    assert_eq!(code, 500);
+    assert!(
+        text.contains("conversion webhook for shop.example.com/v1, Kind=Database failed: it will not turn"),
+        "{text}"
+    );
+    let (code, _) = ask(&fixture, "DELETE", &format!("{old}/main"), &json!({})).await;
+    assert_eq!(code, 200);
 }
 
 #[tokio::test]

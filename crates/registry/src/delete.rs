@@ -73,7 +73,7 @@ impl Registry {
         let target = Target { request, resource, key, kind: UpdateKind::Spec };
         for _ in 0..ATTEMPTS_MAX {
             let Some(current) = self.read(resource, key).await? else { return Err(target.not_found()) };
-            let old = current.in_version(resource)?.decode()?;
+            let old = self.caches.in_version(&current, resource).await?.decode()?;
             check_preconditions(&target, options, &*old)?;
             let attributes = target.attributes(Operation::Delete, Some(&*old));
             self.admission().admit(&attributes, None).await?;
@@ -96,7 +96,10 @@ impl Registry {
     ) -> Result<Option<Deleted>, ApiError> {
         let resource = target.resource;
         match step {
-            Step::Pending => Ok(Some(Deleted { object: current.in_version(resource)?, gone: false })),
+            Step::Pending => {
+                let object = self.caches.in_version(current, resource).await?;
+                Ok(Some(Deleted { object, gone: false }))
+            }
             Step::Mark => match self.commit(target, object, Some(current)).await? {
                 Committed::Done(object) => Ok(Some(Deleted { object, gone: false })),
                 Committed::Lost => Ok(None),
@@ -106,7 +109,7 @@ impl Registry {
                     let budget = &self.caches.budget;
                     Encoded::from_object(resource, object, current.revision(), budget)?
                 } else {
-                    current.in_version(resource)?
+                    self.caches.in_version(current, resource).await?
                 };
                 if target.request.dry_run {
                     return Ok(Some(Deleted { object: last, gone: true }));

@@ -284,23 +284,33 @@ impl Encoded {
         }
     }
 
-    /// The object in the version of `resource`, made once for all who ask.
-    pub fn in_version(self: &Arc<Self>, resource: &'static dyn Resource) -> Result<Arc<Self>, ApiError> {
+    /// The object in the version of `resource`, where it is its own or has been made before.
+    pub(crate) fn known_version(self: &Arc<Self>, resource: &dyn Resource) -> Option<Arc<Self>> {
         let gvk = resource.gvk();
         if self.resource.gvk() == gvk {
-            return Ok(Arc::clone(self));
+            return Some(Arc::clone(self));
         }
-        let of_version = |derived: &Derived| {
-            derived.versions.iter().find(|version| version.resource.gvk() == gvk).cloned()
-        };
-        if let Some(known) = self.made(of_version) {
-            return Ok(known);
-        }
-        let object = resource.from_storage(self.decode()?).map_err(broken)?;
+        self.made(|derived| derived.versions.iter().find(|version| version.resource.gvk() == gvk).cloned())
+    }
+
+    /// Keeps the object in another version.
+    pub(crate) fn keep_version(
+        self: &Arc<Self>,
+        resource: &'static dyn Resource,
+        object: Box<dyn Object>,
+    ) -> Result<Arc<Self>, ApiError> {
         let converted = Self::from_object(resource, object, self.revision, &self.budget)?;
         Ok(self.keep(converted.size(), |derived| {
             derived.versions.push(Arc::clone(&converted));
             converted
         }))
+    }
+
+    /// The object in the version of `resource`, made once for all who ask.
+    pub fn in_version(self: &Arc<Self>, resource: &'static dyn Resource) -> Result<Arc<Self>, ApiError> {
+        if let Some(known) = self.known_version(resource) {
+            return Ok(known);
+        }
+        self.keep_version(resource, resource.from_storage(self.decode()?).map_err(broken)?)
     }
 }

@@ -74,6 +74,7 @@ pub(crate) struct Caches {
     applied: AtomicI64,
     reached: watch::Sender<i64>,
     in_flight: Mutex<HashMap<Bytes, Arc<InFlight>>>,
+    pub converter: OnceLock<Arc<dyn crate::conversion::Converter>>,
 }
 
 /// The hub's row of a resource: the version in which objects are stored and cached.
@@ -116,6 +117,7 @@ impl Caches {
             applied: AtomicI64::new(0),
             reached: watch::Sender::new(0),
             in_flight: Mutex::default(),
+            converter: OnceLock::new(),
         })
     }
 

@@ -24,6 +24,7 @@
 
 mod budget;
 mod cache;
+mod conversion;
 mod delete;
 mod encoded;
 mod feed;
@@ -39,6 +40,7 @@ mod watch;
 mod write;
 
 pub use budget::{Budget, DERIVED_BYTES_MAX};
+pub use conversion::Converter;
 pub use delete::Deleted;
 pub use encoded::Encoded;
 pub use read::ListResult;
@@ -159,6 +161,13 @@ impl Registry {
     /// Loads the cache of a resource before anyone asks for it.
     pub async fn warm(&self, resource: &'static dyn Resource) -> Result<(), ApiError> {
         self.caches.cache(resource).await.map(|_| ())
+    }
+
+    /// Says who converts objects of kinds that do not by themselves; once, before the first request.
+    pub fn set_converter(&self, converter: Arc<dyn Converter>) {
+        if self.caches.converter.set(converter).is_err() {
+            tracing::warn!("Kept the converter that was set first");
+        }
     }
 
     /// Drops what is cached of a resource and ends its watches: its definition has changed, or is gone.

@@ -136,7 +136,7 @@ impl Registry {
         };
         let found =
             found.ok_or_else(|| ApiError::not_found(resource.group(), resource.plural(), &key.name))?;
-        found.in_version(resource)
+        self.caches.in_version(&found, resource).await
     }
 
     /// The newest state of one object, in the hub's version, straight from the store; its encodings are the cache's
@@ -192,6 +192,19 @@ impl Registry {
 
     /// Objects of one namespace, or of all where it is empty, in the order of their keys.
     pub async fn list(
+        &self,
+        resource: &'static dyn Resource,
+        namespace: &str,
+        options: &ListOptions,
+    ) -> Result<ListResult, ApiError> {
+        let mut found = self.list_stored(resource, namespace, options).await?;
+        if resource.converts_elsewhere() {
+            found.items = self.caches.all_in_version(found.items, resource).await?;
+        }
+        Ok(found)
+    }
+
+    async fn list_stored(
         &self,
         resource: &'static dyn Resource,
         namespace: &str,
@@ -384,7 +397,12 @@ fn page(
     let mut last: Option<&Arc<str>> = None;
     while limit == 0 || items.len() < limit {
         let Some((key, object)) = found.next() else { break };
-        items.push(object.in_version(resource)?);
+        // Those that somebody else converts are asked for together, once they are chosen.
+        items.push(if resource.converts_elsewhere() {
+            Arc::clone(object)
+        } else {
+            object.in_version(resource)?
+        });
         last = Some(key);
     }
     let mut result = ListResult { revision, continue_token: String::new(), remaining: None, items };

@@ -203,7 +203,7 @@ impl Watcher {
             return None;
         }
         if let Some(event) = self.next_initial() {
-            return Some(self.converted(event));
+            return Some(self.told(event).await);
         }
         loop {
             let event = match self.bookmark_at {
@@ -224,14 +224,35 @@ impl Watcher {
                 return None;
             };
             if let Some(event) = self.fresh(event) {
-                return Some(self.converted(event));
+                return Some(self.told(event).await);
+            }
+        }
+    }
+
+    /// The event in the watched version, whoever has to be asked for it.
+    async fn told(&mut self, event: Event) -> Event {
+        let Some(object) = event.object().filter(|_| self.resource.converts_elsewhere()).cloned() else {
+            return self.converted(event);
+        };
+        if matches!(event, Event::Bookmark(_)) {
+            return event;
+        }
+        match self.caches.in_version(&object, self.resource).await {
+            // It is remembered now.
+            Ok(converted) => {
+                event.map(|_| Ok(converted)).unwrap_or_else(|error| Event::Error(Box::new(error)))
+            }
+            Err(error) => {
+                self.ended = true;
+                Event::Error(Box::new(error))
             }
         }
     }
 
     /// The next event if there is one now, for writers that gather several into one frame.
     pub fn try_recv(&mut self) -> Option<Event> {
-        if self.ended {
+        // Asking somebody else takes its time.
+        if self.ended || self.resource.converts_elsewhere() {
             return None;
         }
         if let Some(event) = self.next_initial() {
@@ -252,7 +273,8 @@ impl Watcher {
             Initial::Objects(objects) => !objects.as_slice().is_empty(),
             Initial::Events(events) => !events.is_empty(),
         };
-        if pending || self.mark.is_some() {
+        let waits = self.resource.converts_elsewhere() && !self.queue.is_empty();
+        if pending || waits || self.mark.is_some() {
             return None;
         }
         // Changes are queued before the revision is said to be applied: if the queue is empty after the revision

@@ -297,7 +297,7 @@ impl Registry {
                     result => return result.map(|object| Updated { object, created: true }),
                 }
             };
-            let old = current.in_version(resource)?.decode()?;
+            let old = self.caches.in_version(&current, resource).await?.decode()?;
             let object = propose(target, &source, &*old)?;
             let next = self.prepare_update(target, object, &*old).await?;
             let last = empties_finalizers(&*next, &*old) && !resource.outlives_deletion(&*next);
@@ -397,14 +397,13 @@ impl Registry {
         current: Option<&Arc<Encoded>>,
     ) -> Result<Committed, ApiError> {
         let Target { request, resource, key, .. } = *target;
-        let mut stored =
-            resource.to_storage(object).map_err(|error| ApiError::internal(error.to_string()))?;
+        let mut stored = self.caches.to_storage(resource, object).await?;
         stored.metadata_mut().resource_version.clear();
         let document = Bytes::from(api::codec::to_stored(&*stored));
         if let Some(current) = current.filter(|current| *current.document() == document)
             && (request.dry_run || !self.caches.store.is_stale(resource.storage_key(key).as_bytes()))
         {
-            return Ok(Committed::Done(current.in_version(resource)?));
+            return Ok(Committed::Done(self.caches.in_version(current, resource).await?));
         }
         let revision = current.map_or(0, |current| current.revision());
         if request.dry_run {
@@ -412,7 +411,7 @@ impl Registry {
                 return Ok(Committed::Lost);
             }
             let shown = Encoded::from_object(hub(resource), stored, revision, &self.caches.budget)?;
-            return Ok(Committed::Done(shown.in_version(resource)?));
+            return Ok(Committed::Done(self.caches.in_version(&shown, resource).await?));
         }
         let place = Bytes::from(resource.storage_key(key));
         let lease = self.leases.lease_for(&self.caches.store, resource).await?;
@@ -431,7 +430,7 @@ impl Registry {
             return Ok(Committed::Lost);
         }
         let written = announced.write.encoded(hub(resource), key, answer.revision, &self.caches.budget)?;
-        Ok(Committed::Done(written.in_version(resource)?))
+        Ok(Committed::Done(self.caches.in_version(&written, resource).await?))
     }
 
     /// The last finalizer has left an object that is being deleted: the update removes it.

@@ -105,6 +105,10 @@ pub trait Resource: Send + Sync + 'static {
     fn with_shape(&self, with: &mut dyn FnMut(patch::Shape<'_>)) {
         with(patch::Shape::Struct(self.descriptor()));
     }
+    /// Whether somebody else has to be asked to turn one version into another; then `to_storage` and `from_storage` fail.
+    fn converts_elsewhere(&self) -> bool {
+        false
+    }
     /// Turns an object of this version into the hub's.
     fn to_storage(&self, object: Box<dyn Object>) -> Result<Box<dyn Object>, ConvertError> {
         Ok(object)

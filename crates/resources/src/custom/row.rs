@@ -140,6 +140,42 @@ impl CustomRow {
         object
     }
 
+    /// The object that a webhook made of `before`, in this row's version. Of the metadata it may have changed labels and
+    /// annotations only.
+    ///
+    /// # Errors
+    /// Why it is no such object.
+    pub fn converted(&self, before: &Custom, after: &Value) -> Result<Custom, String> {
+        let gvk = self.gvk();
+        let text = |name: &str| after.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text("apiVersion") != gvk.api_version() {
+            return Err(format!("expected apiVersion {:?}, got {:?}", gvk.api_version(), text("apiVersion")));
+        }
+        if text("kind") != gvk.kind {
+            return Err(format!("expected kind {:?}, got {:?}", gvk.kind, text("kind")));
+        }
+        let mut object = self.empty();
+        let mut notes = meta::json::Notes::default();
+        meta::json::decode(&mut object, after.to_string().as_bytes(), &mut notes)
+            .map_err(|error| error.to_string())?;
+        let (new, old) = (object.metadata(), before.metadata());
+        for (name, new, old) in [
+            ("name", &new.name, &old.name),
+            ("namespace", &new.namespace, &old.namespace),
+            ("uid", &new.uid, &old.uid),
+        ] {
+            if new != old {
+                return Err(format!("metadata.{name} must not be changed, was {old:?}, got {new:?}"));
+            }
+        }
+        let metadata =
+            ObjectMeta { labels: new.labels.clone(), annotations: new.annotations.clone(), ..old.clone() };
+        object.take_metadata(metadata);
+        let version = Arc::clone(&object.version);
+        defaulting::fields(object.content.fields_mut(), &version.schema);
+        Ok(object)
+    }
+
     fn convert(&self, object: Box<dyn Object>) -> Result<Box<dyn Object>, ConvertError> {
         let wrong = |why: &str| ConvertError {
             from: object.descriptor().gvk.map_or_else(String::new, |gvk| gvk.api_version()),
@@ -150,7 +186,7 @@ impl CustomRow {
         if object.descriptor().gvk == self.descriptor.gvk {
             return Ok(object);
         }
-        if self.state().is_some_and(|state| matches!(state.definition.conversion, Conversion::Webhook(_))) {
+        if self.converts_elsewhere() {
             return Err(wrong("its webhook has not been asked"));
         }
         Ok(Box::new(self.adopt(custom)))
@@ -333,6 +369,10 @@ impl Resource for CustomRow {
     }
     fn storage_gvk(&self) -> Gvk {
         self.hub().map_or_else(|| self.gvk(), |hub| hub.gvk())
+    }
+    fn converts_elsewhere(&self) -> bool {
+        let state = self.state.load();
+        state.as_ref().is_some_and(|state| matches!(state.definition.conversion, Conversion::Webhook(_)))
     }
     fn version_row(&self, version: &str) -> Option<&'static dyn Resource> {
         let state = self.state.load();
