@@ -87,6 +87,8 @@ pub enum Workload {
     Store(workloads::StoreArgs),
     /// Start the API server of this binary: empty, and over many objects after being killed
     Boot(workloads::BootArgs),
+    /// Measure our servers beside upstream's, which are started for it
+    CompareUpstream(crate::upstream::UpstreamArgs),
     /// Turn result files into a page with plots
     Report(crate::report::ReportArgs),
 }

@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod table;
 mod target;
+mod upstream;
 mod workloads;
 
 pub use args::{Args, Common, Workload};

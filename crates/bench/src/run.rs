@@ -5,7 +5,7 @@ use crate::drive::Measured;
 use crate::machine::{self, Machine};
 use crate::process::{Memory, Processes};
 use crate::target::Target;
-use crate::{compare, report, table, workloads};
+use crate::{compare, report, table, upstream, workloads};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -114,6 +114,19 @@ pub struct Document {
     pub rows: Vec<Row>,
 }
 
+impl Document {
+    /// A document of what begins now, on this machine, by this command.
+    pub fn begin() -> Self {
+        Document {
+            version: env!("CARGO_PKG_VERSION").into(),
+            began: crate::objects::now(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            machine: Machine::look(),
+            rows: Vec::new(),
+        }
+    }
+}
+
 /// Does what the command line says.
 pub async fn run(args: Args) -> Result<()> {
     if let Workload::Report(args) = &args.workload {
@@ -122,13 +135,10 @@ pub async fn run(args: Args) -> Result<()> {
     if let Some(cpu) = args.common.pin {
         pin(cpu)?;
     }
-    let mut document = Document {
-        version: env!("CARGO_PKG_VERSION").into(),
-        began: crate::objects::now(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
-        machine: Machine::look(),
-        rows: Vec::new(),
-    };
+    if let Workload::CompareUpstream(own) = &args.workload {
+        return upstream::run(&args.common, own).await;
+    }
+    let mut document = Document::begin();
     let (targets, rounds) = targets(&args)?;
     for round in 1..=rounds {
         if targets.is_empty() {
@@ -179,7 +189,7 @@ pub async fn run_on(target: &Target, common: &Common, workload: &Workload) -> Re
         Workload::Traffic(args) => workloads::traffic::run(target, common, args).await,
         Workload::Namespace(args) => workloads::namespaces::run(target, common, args).await,
         Workload::Scheduling(args) => workloads::scheduling::run(target, common, args).await,
-        Workload::Store(_) | Workload::Boot(_) | Workload::Report(_) => {
+        Workload::Store(_) | Workload::Boot(_) | Workload::CompareUpstream(_) | Workload::Report(_) => {
             bail!("this measures no running server")
         }
     }
@@ -219,7 +229,7 @@ fn targets(args: &Args) -> Result<(Vec<Target>, u32)> {
 }
 
 /// Binds this process, and the threads that it starts from here on, to one processor.
-fn pin(cpu: usize) -> Result<()> {
+pub fn pin(cpu: usize) -> Result<()> {
     let mut set = nix::sched::CpuSet::new();
     set.set(cpu).with_context(|| format!("--pin {cpu}"))?;
     // The runtime's threads are there already: each is bound.

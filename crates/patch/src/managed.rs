@@ -12,6 +12,7 @@ use api::meta::v1::ManagedFieldsEntry;
 use meta::Time;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 pub use crate::entries::readable;
 
@@ -21,20 +22,22 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 const KUBECTL: &str = "kubectl";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Nobody owns these.
-const STRIPPED: &[&str] = &[
-    "apiVersion",
-    "kind",
-    "metadata",
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.creationTimestamp",
-    "metadata.selfLink",
-    "metadata.uid",
-    "metadata.clusterName",
-    "metadata.generation",
-    "metadata.managedFields",
-    "metadata.resourceVersion",
-];
+static STRIPPED: LazyLock<Set> = LazyLock::new(|| {
+    Set::of_paths(&[
+        "apiVersion",
+        "kind",
+        "metadata",
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.creationTimestamp",
+        "metadata.selfLink",
+        "metadata.uid",
+        "metadata.clusterName",
+        "metadata.generation",
+        "metadata.managedFields",
+        "metadata.resourceVersion",
+    ])
+});
 
 /// Who writes, through which endpoint, when.
 #[derive(Clone, Copy, Debug)]
@@ -111,15 +114,15 @@ pub fn update(
 
 fn claim_changes(managers: &mut Managers, live: &Value, new: &Value, claim: &Claim<'_>) {
     let comparison = compare(claim.shape(), Some(live), Some(new));
-    let reset = Set::of_paths(claim.reset);
-    let comparison = comparison.without(&reset);
-    disown(managers, &comparison, None);
-    let changed = comparison.modified.union(&comparison.added).recursive_difference(&reset);
-    let changed = changed.difference(&Set::of_paths(STRIPPED));
+    let comparison = comparison.without(&Set::of_paths(claim.reset));
+    let Comparison { removed, modified, added: mut changed } = comparison;
+    changed.absorb(modified);
+    disown(managers, &changed, &removed, None);
+    changed.subtract(&STRIPPED);
     if !changed.is_empty() {
         let owner = claim.owner(false);
         let owned = managers.0.entry(owner).or_insert_with(|| Owned::none(claim.api_version));
-        owned.set = owned.set.union(&changed);
+        owned.set.absorb(changed);
         owned.text = None;
         owned.api_version = claim.api_version.into();
         owned.time = Some(claim.now);
@@ -128,13 +131,13 @@ fn claim_changes(managers: &mut Managers, live: &Value, new: &Value, claim: &Cla
 }
 
 /// Takes what changed from its owners, but for `except`. Fields that are gone nobody owns.
-fn disown(managers: &mut Managers, comparison: &Comparison, except: Option<&Owner>) {
-    let changed = comparison.modified.union(&comparison.added);
+fn disown(managers: &mut Managers, changed: &Set, removed: &Set, except: Option<&Owner>) {
     for (owner, owned) in &mut managers.0 {
-        let touched = owned.set.intersects(&changed) || owned.set.intersects(&comparison.removed);
+        let touched = owned.set.intersects(changed) || owned.set.intersects(removed);
         if Some(owner) != except && touched {
             owned.text = None;
-            owned.set = owned.set.difference(&changed).difference(&comparison.removed);
+            owned.set.subtract(changed);
+            owned.set.subtract(removed);
         }
     }
     managers.0.retain(|owner, owned| Some(owner) == except || !owned.set.is_empty());
@@ -222,10 +225,10 @@ fn apply_to(
     if !force && !clashes.is_empty() {
         return Err(Clash(clashes));
     }
-    disown(&mut managers, &comparison, Some(&owner));
+    disown(&mut managers, &changed, &comparison.removed, Some(&owner));
     let same = merged == *live;
     if let Some(owned) = managers.0.get_mut(&owner) {
-        owned.set = owned.set.difference(&Set::of_paths(STRIPPED));
+        owned.set.subtract(&STRIPPED);
         if !same {
             owned.time = Some(claim.now);
         }

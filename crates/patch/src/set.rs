@@ -3,6 +3,7 @@
 //! A set is a tree: members are fields that belong to it, children are fields below which there are members.
 
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +12,7 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub enum Element {
     /// A field of an object, `f:` on the wire.
-    Field(String),
+    Field(Cow<'static, str>),
     /// An element of a list by its keys, `k:`; the keys are in order of their names.
     Key(Vec<(String, Value)>),
     /// An element of a set by its value, `v:`.
@@ -28,6 +29,20 @@ impl Element {
             Element::Value(_) => 2,
             Element::Index(_) => 3,
         }
+    }
+
+    /// The element as a JSON string.
+    fn write(&self, out: &mut String) {
+        if let Element::Field(name) = self
+            && name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
+        {
+            // Nothing in it to escape, as in nearly all names.
+            out.push_str("\"f:");
+            out.push_str(name);
+            out.push('"');
+            return;
+        }
+        out.push_str(&Value::String(self.encode()).to_string());
     }
 
     fn encode(&self) -> String {
@@ -47,7 +62,7 @@ impl Element {
         let (kind, rest) = text.split_once(':').ok_or_else(|| format!("missing colon: {text}"))?;
         let json = || serde_json::from_str::<Value>(rest).map_err(|error| error.to_string());
         Ok(Some(match kind {
-            "f" => Element::Field(rest.to_string()),
+            "f" => Element::Field(Cow::Owned(rest.to_string())),
             "v" => Element::Value(json()?),
             "k" => match json()? {
                 Value::Object(keys) => {
@@ -160,7 +175,8 @@ impl Set {
     pub fn of_paths(paths: &[&str]) -> Self {
         let mut set = Set::default();
         for path in paths {
-            let elements: Vec<_> = path.split('.').map(|name| Element::Field(name.into())).collect();
+            let elements: Vec<_> =
+                path.split('.').map(|name| Element::Field(Cow::Owned(name.into()))).collect();
             set.insert(&elements);
         }
         set
@@ -177,7 +193,38 @@ impl Set {
             [last] => {
                 self.members.insert(last.clone());
             }
-            [first, rest @ ..] => self.children.entry(first.clone()).or_default().insert(rest),
+            [first, rest @ ..] => match self.children.get_mut(first) {
+                Some(child) => child.insert(rest),
+                None => self.children.entry(first.clone()).or_default().insert(rest),
+            },
+        }
+    }
+
+    /// Takes in all of another set.
+    pub fn absorb(&mut self, other: Set) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        self.members.extend(other.members);
+        for (element, theirs) in other.children {
+            self.children.entry(element).or_default().absorb(theirs);
+        }
+    }
+
+    /// Gives up what is in another set; what lies below something there stays.
+    pub fn subtract(&mut self, other: &Set) {
+        if other.is_empty() {
+            return;
+        }
+        self.members.retain(|element| !other.members.contains(element));
+        for (element, theirs) in &other.children {
+            if let Some(ours) = self.children.get_mut(element) {
+                ours.subtract(theirs);
+                if ours.is_empty() {
+                    self.children.remove(element);
+                }
+            }
         }
     }
 
@@ -282,7 +329,7 @@ impl Set {
         let keys: BTreeSet<&Element> = self.members.iter().chain(self.children.keys()).collect();
         for element in keys {
             comma(out);
-            out.push_str(&Value::String(element.encode()).to_string());
+            element.write(out);
             out.push_str(":{");
             if let Some(child) = self.children.get(element) {
                 child.write(self.members.contains(element), out);
@@ -365,6 +412,11 @@ mod tests {
         assert!(a.intersects(&b) && b.intersects(&a));
         assert!(!a.intersects(&Set::of_paths(&["spec.b", "status"])));
         assert_eq!(a.difference(&b).union(&b), a);
+        let mut taken = a.difference(&b);
+        taken.absorb(b.clone());
+        assert_eq!(taken, a);
+        taken.subtract(&b);
+        assert_eq!(taken, a.difference(&b));
         assert_eq!(a.difference(&a), Set::default());
     }
 }

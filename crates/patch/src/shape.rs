@@ -3,6 +3,7 @@
 use crate::set::Element;
 use meta::{Descriptor, Field, Flags, List, Type};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 
 /// The shape of a value.
@@ -105,6 +106,17 @@ impl<'a> Shape<'a> {
     /// The same, taking what cannot be for a leaf.
     pub fn field(self, name: &str) -> (Shape<'a>, bool) {
         self.lookup(name).unwrap_or((Shape::Leaf, false))
+    }
+
+    /// The shape of a field, whether it is declared, and the step that leads to it; a declared name is not copied.
+    pub fn part(self, name: &str) -> (Shape<'a>, bool, Element) {
+        let (shape, declared) = self.field(name);
+        let known = match self {
+            Shape::Struct(descriptor) if declared => find_field(descriptor, name),
+            _ => None,
+        };
+        let step = known.map_or_else(|| Cow::Owned(name.into()), |field| Cow::Borrowed(field.name));
+        (shape, declared, Element::Field(step))
     }
 
     /// The shape of what a step from here leads to.

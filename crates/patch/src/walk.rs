@@ -69,8 +69,8 @@ fn gather(shape: Shape<'_>, value: &Value, path: &mut Vec<Element>, set: &mut Se
     match (shape, value) {
         (_, Value::Object(fields)) if shape.is_object() => {
             for (name, value) in fields {
-                let (inner, declared) = shape.field(name);
-                path.push(Element::Field(name.clone()));
+                let (inner, declared, step) = shape.part(name);
+                path.push(step);
                 gather(inner, value, path, set);
                 let hollow = value.is_null() || value.as_object().is_some_and(Map::is_empty);
                 if hollow || !declared {
@@ -115,9 +115,9 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    pub fn without(&self, reset: &Set) -> Self {
+    pub fn without(self, reset: &Set) -> Self {
         if reset.is_empty() {
-            return self.clone();
+            return self;
         }
         Comparison {
             removed: self.removed.recursive_difference(reset),
@@ -172,8 +172,13 @@ fn differ_fields(
     let new = new.and_then(Value::as_object).unwrap_or(&empty);
     let added = new.keys().filter(|name| !old.contains_key(*name));
     for name in old.keys().chain(added) {
-        path.push(Element::Field(name.clone()));
-        differ(shape.field(name).0, old.get(name), new.get(name), path, out);
+        let (old, new) = (old.get(name), new.get(name));
+        if old == new {
+            continue;
+        }
+        let (inner, _, step) = shape.part(name);
+        path.push(step);
+        differ(inner, old, new, path, out);
         path.pop();
     }
 }
@@ -237,7 +242,7 @@ fn remove_fields(shape: Shape<'_>, fields: &Map<String, Value>, set: &Set) -> Op
     let mut left = Map::new();
     let mut matched = false;
     for (name, value) in fields {
-        let element = Element::Field(name.clone());
+        let element = Element::Field(name.clone().into());
         if set.members.contains(&element) {
             continue;
         }
