@@ -74,7 +74,9 @@ impl Files {
     /// Writes them into a folder that exists; `label` is the name of the server in tables.
     pub fn write(folder: &Path, port: u16, label: &str) -> Result<Self> {
         std::fs::write(folder.join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n"))?;
-        std::fs::write(folder.join("sa.key"), pki::Signer::generate_pem()?)?;
+        let key = pki::Signer::generate_pem()?;
+        std::fs::write(folder.join("sa.pub"), pki::Signer::from_pem(&key)?.public().to_pem())?;
+        std::fs::write(folder.join("sa.key"), key)?;
         let kubeconfig = folder.join(format!("{label}.kubeconfig"));
         let file = Kubeconfig {
             server: format!("https://127.0.0.1:{port}"),
@@ -96,7 +98,7 @@ impl Files {
             format!("--cert-dir={}", path("certificates")),
             format!("--token-auth-file={}", path("tokens.csv")),
             format!("--service-account-signing-key-file={}", path("sa.key")),
-            format!("--service-account-key-file={}", path("sa.key")),
+            format!("--service-account-key-file={}", path("sa.pub")),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
             "--service-cluster-ip-range=10.96.0.0/16".into(),
             "--authorization-mode=Node,RBAC".into(),
