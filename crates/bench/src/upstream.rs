@@ -91,10 +91,11 @@ impl Side {
 
 /// Runs everything; `common` gives seconds, rounds and the JSON file.
 pub async fn run(common: &Common, args: &UpstreamArgs) -> Result<()> {
-    run::pin(args.client_cpu)?;
     let rounds = common.rounds.unwrap_or(3);
     let folder = tempfile::Builder::new().prefix("bench-upstream-").tempdir_in(&args.directory)?;
+    // Looked at before the load is bound: a bound process sees one processor only.
     let mut document = Document::begin();
+    run::pin(args.client_cpu)?;
     let ours = args.binary.clone().map_or_else(std::env::current_exe, Ok).context("finding this binary")?;
     let mut sides = [
         start_upstream(args, folder.path()).await.context("starting upstream's servers")?,
