@@ -36,9 +36,12 @@ fn a_range_is_ready_and_goes_when_no_address_needs_it() {
         "#]],
     );
     let held = range("main", "10.96.0.0/16", "finalizers: [networking.k8s.io/service-cidr-finalizer]");
-    check(&held, expect![[r#"
+    check(
+        &held,
+        expect![[r#"
         update ServiceCIDR/status main: {"conditions":[{"lastTransitionTime":"2026-01-01T00:10:00Z","message":"Kubernetes Service CIDR is ready","reason":"","status":"True","type":"Ready"}]}
-    "#]]);
+    "#]],
+    );
     let going = |at: &str| {
         let metadata = format!(
             "deletionTimestamp: '2026-01-01T00:{at}Z', finalizers: [networking.k8s.io/service-cidr-finalizer]"
