@@ -117,11 +117,11 @@ fn definitions_are_told_what_is_wrong_with_their_rules() {
             {rule: 'self.n > 1', optionalOldSelf: true}, \
             {rule: 'self.list.all(x, self.list.all(y, self.list.all(z, x == y || y == z)))'}]}}}",
         expect![[r#"
-            ...properties[spec].x-kubernetes-validations[0].rule: Invalid value: {"FieldPath":"","Message":"","MessageExpression":"","OptionalOldSelf":null,"Reason":null,"Rule":"self.m > 1"}: compilation failed: ERROR: <input>:1:5: undefined field 'm'
+            ...properties[spec].x-kubernetes-validations[0].rule: Invalid value: {"Rule":"self.m > 1","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}: compilation failed: ERROR: <input>:1:5: undefined field 'm'
              | self.m > 1
              | ....^
-            ...properties[spec].x-kubernetes-validations[1].rule: Invalid value: {"FieldPath":"","Message":"","MessageExpression":"","OptionalOldSelf":null,"Reason":null,"Rule":"self.n"}: cel expression must evaluate to a bool
-            ...properties[spec].x-kubernetes-validations[2].messageExpression: Invalid value: {"FieldPath":"","Message":"","MessageExpression":"self.n","OptionalOldSelf":null,"Reason":null,"Rule":"self.n > 0"}: messageExpression must evaluate to a string
+            ...properties[spec].x-kubernetes-validations[1].rule: Invalid value: {"Rule":"self.n","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}: cel expression must evaluate to a bool
+            ...properties[spec].x-kubernetes-validations[2].messageExpression: Invalid value: {"Rule":"self.n > 0","Message":"","MessageExpression":"self.n","Reason":null,"FieldPath":"","OptionalOldSelf":null}: messageExpression must evaluate to a string
             ...properties[spec].x-kubernetes-validations[3].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule
             ...properties[spec].x-kubernetes-validations[4].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)
             ...properties[spec].properties[list].items.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)
