@@ -233,7 +233,10 @@ impl Cache {
             return;
         }
         for change in changes {
-            state.apply(change);
+            // What was loaded has it: a feed that is behind must not take objects back to older states.
+            if change.revision > state.oldest {
+                state.apply(change);
+            }
         }
     }
 
@@ -416,5 +419,32 @@ impl State {
             self.ring_bytes -= gone.bytes();
             self.oldest = gone.revision;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    fn pending(revision: i64) -> Arc<Pending> {
+        let resource = resources::find("", "v1", "configmaps").expect("in the table");
+        let object = resource.new_object();
+        let encoded = Encoded::from_object(resource, object, revision, &Budget::new(1 << 20));
+        Arc::new(Pending { revision, key: "default/a".into(), object: Some(encoded.expect("encodes")) })
+    }
+
+    #[test]
+    fn a_feed_that_is_behind_takes_nothing_back() {
+        let cache = Cache::new(resources::find("", "v1", "configmaps").expect("in the table"));
+        let epoch = cache.begin_load();
+        let loaded = pending(9);
+        let objects = Objects::unit(loaded.key.clone(), loaded.object.clone().expect("put"));
+        assert!(cache.finish_load(epoch, 10, objects));
+        let revision = || cache.get("default/a").expect("there").revision();
+        cache.apply(&[pending(7)]);
+        assert_eq!((revision(), cache.snapshot().revision), (9, 10));
+        cache.apply(&[pending(9), pending(11)]);
+        assert_eq!((revision(), cache.snapshot().revision), (11, 11));
     }
 }

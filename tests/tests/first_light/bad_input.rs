@@ -381,7 +381,7 @@ fn strangers(cluster: &Cluster) -> Result<()> {
         ("no token at all", "nonsense".to_string()),
         (
             "an expired token",
-            resigned(cluster, token.trim(), |claims| claims.exp = claims.iat.map(|at| at - 60))?,
+            resigned(cluster, token.trim(), |claims| claims.exp = claims.iat.map(|at| at - 600))?,
         ),
     ] {
         let refused =

@@ -1,6 +1,6 @@
 //! The example of the README: applied, applied again, changed in both of kubectl's ways.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::cluster::Cluster;
 use e2e::eventually;
 
@@ -8,7 +8,9 @@ const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/shop.yaml")
 
 pub fn opens(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["apply", "-f", SHOP])?;
-    cluster.kubectl(&["-n", "shop", "rollout", "status", "deployment/web", "--timeout=90s"])?;
+    cluster.kubectl(&["-n", "shop", "rollout", "status", "deployment/web", "--timeout=90s"]).with_context(
+        || cluster.kubectl(&["-n", "shop", "get", "all,events", "-o", "yaml"]).unwrap_or_default(),
+    )?;
     let ready = cluster.field(
         &["-n", "shop", "pods", "-l", "app=web"],
         ".items[*].status.conditions[?(@.type=='Ready')].status",
